@@ -1,0 +1,1 @@
+"""MedScope: a vision-language model that thinks with clinical videos (independent implementation)."""

@@ -1,0 +1,153 @@
+"""ClinVideo-Eval on our splits: one loop over systems and questions, greedy, one table with intervals."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+from tqdm.auto import tqdm
+
+from medscope.dialogue import call_text, parse_answer, parse_window, window_text
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.judge import exact_judge
+from medscope.metrics import bootstrap_interval, evidence_window, is_covered, recall_at, temporal_iou
+from medscope.policy import Policy
+from medscope.records import Question, Recording, ToolCall, Window
+from medscope.rewards import turns_format_reward
+from medscope.rollout import Rollout, roll_out
+from medscope.suite.teacher import Teacher
+from medscope.tools import Limits, skim_seconds
+from medscope.video import FrameStore
+
+SYSTEMS = ("prior", "uniform", "sft", "rl", "oracle")
+SPLITS = ("cataract", "clips", "laparoscopy")  # stand where OphVL, MedVideoCap and SurgVidLM (out of domain) stand
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a system did with one question and how it scores. Windows in seconds; IoU 0 where there is no window."""
+
+    question: Question
+    turns: tuple[str, ...]
+    calls: tuple[ToolCall, ...]
+    accuracy: float
+    format: float
+    answer_iou: float  # of the window that the answer names
+    crop_iou: float  # of the last executed crop
+    hit: bool  # the last executed call looked at the evidence
+
+
+def outcome(question: Question, answer: str | None, rollout: Rollout | None = None) -> Outcome:
+    """Score one answer, and what the rollout's environment really executed."""
+    evidence, named = evidence_window(question.evidence), parse_window(answer)
+    window = rollout.environment._window if rollout else None
+    calls = tuple(rollout.environment._calls) if rollout else ()
+    executed = [call.name for call in calls if call.executed]
+    last = None if not executed else window if executed[-1] == "crop_video" else rollout.environment._moment
+    return Outcome(
+        question=question,
+        turns=tuple(rollout.turns) if rollout else (answer or "",),
+        calls=calls,
+        accuracy=exact_judge(answer, question.answer),
+        format=turns_format_reward(rollout.turns) if rollout else 1.0,
+        answer_iou=temporal_iou(named, evidence) if named else 0.0,
+        crop_iou=temporal_iou(window, evidence) if window else 0.0,
+        hit=is_covered(question.evidence, last),
+    )
+
+
+def run_policy(
+    policy: Policy,
+    questions: Sequence[Question],
+    recordings: dict[str, Recording],
+    store: FrameStore,
+    limits: Limits,
+    tools: bool = True,
+    oracle: bool = False,
+    temperature: float = 0.0,
+    batch_size: int = 64,
+    label: str = "benchmark",
+) -> list[Outcome]:
+    """Answer every question once. `oracle` writes the first turn with the true window in place of the model's own."""
+    outcomes = []
+    policy.cache_features = True
+    for start in tqdm(range(0, len(questions), batch_size), desc=label, unit="batch"):
+        batch = questions[start : start + batch_size]
+        environments = [ClinicalVideoEnvironment(store, limits) for _ in batch]
+        for environment, question in zip(environments, batch, strict=True):
+            environment.reset(path=recordings[question.video].path)
+        forced = [oracle_turn(question, recordings[question.video], limits) for question in batch] if oracle else None
+        texts = [question.text for question in batch]
+        rollouts = roll_out(policy, environments, texts, tools=tools, temperature=temperature, forced_turns=forced)
+        outcomes += [outcome(q, parse_answer(r.turns[-1]), r) for q, r in zip(batch, rollouts, strict=True)]
+    policy.cache_features = False
+    policy.forget_features()
+    return outcomes
+
+
+def oracle_turn(question: Question, recording: Recording, limits: Limits) -> str:
+    """The first turn of the ceiling: the true storyline and a crop of the true evidence window."""
+    seconds = skim_seconds(recording.duration, limits.skim_frames)
+    teacher = Teacher(recording, question, seconds, recording.duration, 0.0, [0])
+    window = evidence_window(question.evidence)
+    call = call_text("crop_video", {"start_time": window.start, "end_time": min(window.end, recording.duration)})
+    return teacher.storyline_thought("look") + call
+
+
+class Prior:
+    """Answers without the video: per kind the most frequent training answer, per phase its mean relative window."""
+
+    def __init__(self, training: Iterable[Question], recordings: dict[str, Recording]):
+        self.answers: dict[tuple[str, str], Counter] = {}
+        self.windows: dict[str, list[tuple[float, float]]] = {}
+        for question in training:
+            self.answers.setdefault(_prior_key(question), Counter())[question.answer] += 1
+            if isinstance(question.evidence, Window):
+                duration = recordings[question.video].duration
+                relative = (question.evidence.start / duration, question.evidence.end / duration)
+                self.windows.setdefault(question.phase, []).append(relative)
+
+    def answer(self, question: Question, duration: float) -> str:
+        if question.kind == "grounding":
+            start, end = np.mean(self.windows.get(question.phase, [(0.0, 1.0)]), axis=0) * duration
+            return window_text(Window(round(start, 1), round(end, 1)))
+        counts = self.answers.get(_prior_key(question))
+        return counts.most_common(1)[0][0] if counts else ""
+
+
+def _prior_key(question: Question) -> tuple[str, str]:
+    return question.family.removesuffix("_clips"), question.kind
+
+
+def run_prior(
+    training: Iterable[Question], questions: Sequence[Question], recordings: dict[str, Recording]
+) -> list[Outcome]:
+    """The no-video baseline on every question."""
+    prior = Prior(training, recordings)
+    return [outcome(q, prior.answer(q, recordings[q.video].duration)) for q in questions]
+
+
+def score(outcomes: Sequence[Outcome]) -> dict[str, float | list[float] | None]:
+    """All metrics of one system on one split, each with its 95 % interval (videos resampled); None if not asked there.
+
+    tg_*: temporal grounding, from the answer's window. vqa_*: the other kinds, from the last crop and the answer.
+    """
+    grounding = [o for o in outcomes if o.question.kind == "grounding"]
+    vqa = [o for o in outcomes if o.question.kind != "grounding"]
+    columns = {
+        **{f"tg_r{k}": (grounding, recall_at([o.answer_iou for o in grounding], k / 100)) for k in (30, 50, 70)},
+        "tg_miou": (grounding, [o.answer_iou for o in grounding]),
+        "vqa_miou": (vqa, [o.crop_iou for o in vqa]),
+        "vqa_acc": (vqa, [o.accuracy for o in vqa]),
+        "evidence_miou": (outcomes, [o.crop_iou for o in outcomes]),
+        "evidence_hit": (outcomes, [float(o.hit) for o in outcomes]),
+        "accuracy": (outcomes, [o.accuracy for o in outcomes]),
+        "format": (outcomes, [o.format for o in outcomes]),
+        "tool_calls": (outcomes, [float(len(o.calls)) for o in outcomes]),
+    }
+    table: dict[str, float | list[float] | None] = {}
+    for name, (asked, values) in columns.items():
+        videos = [o.question.video for o in asked]
+        table[name] = float(np.mean(values)) if values else None
+        table[f"{name}_ci"] = list(bootstrap_interval(values, videos)) if values else None
+    return table

@@ -1,0 +1,246 @@
+"""Stage III, GA-GRPO: for every question a group of rollouts, rewarded by what they looked at, one on-policy update.
+
+    A_k = R_k - mean_j R_j            (no division by the standard deviation, no KL, no reference model)
+    A_k is modulated by the evidence fidelity f_k of rollouts that used a tool
+    loss = - sum_k sum_t (ratio_t x A_k) / number of the model's own tokens
+
+On `transformers.Trainer` for optimiser, checkpoints, resume and logging. Simplified: one update per batch of rollouts,
+so the ratio is 1 in value and its gradient is that of log pi. The vision tower is frozen, its features are cached.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import Trainer, TrainingArguments
+
+from medscope.dialogue import parse_answer
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.judge import exact_judge
+from medscope.metrics import evidence_window, temporal_iou
+from medscope.policy import Policy
+from medscope.records import Question, Recording
+from medscope.rewards import Reward, RewardSettings, reward
+from medscope.rollout import Context, Piece, Rollout, roll_out
+from medscope.stage import last_checkpoint, report_to
+from medscope.tools import Limits
+from medscope.video import FrameStore
+
+Modulation = Literal["none", "binary", "continuous"]
+
+
+def modulated_advantages(
+    rewards: torch.Tensor, fidelity: torch.Tensor, used_tool: torch.Tensor, mode: Modulation = "binary"
+) -> torch.Tensor:
+    """Advantages of one group: mean-centred rewards [G], scaled by the evidence fidelity [G] where a tool was used [G].
+
+    `binary`: good evidence (f > 0) scales A >= 0 by 1.2 and A < 0 by .8, bad evidence the other way round.
+    `continuous`: s = clip(f, -1, 1) scales A >= 0 by max(.1, 1 + .2 s) and A < 0 by max(.1, 1 - .2 s).
+    """
+    advantages = rewards - rewards.mean()
+    if mode == "none":
+        return advantages
+    if mode == "binary":
+        strength = torch.where(fidelity > 0, 1.0, -1.0)
+    elif mode == "continuous":
+        strength = fidelity.clamp(-1, 1)
+    else:
+        raise ValueError(f"modulation {mode!r} is unknown; choose none, binary or continuous")
+    sign = torch.where(advantages >= 0, 1.0, -1.0)
+    scale = (1 + 0.2 * sign * strength).clamp(min=0.1)
+    return torch.where(used_tool.bool(), advantages * scale, advantages)
+
+
+def completion_logps(
+    policy: Policy, rollouts: Sequence[Rollout], group: int, temperature: float = 1.0, banned: Sequence[int] = ()
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probabilities, entropies and mask (the model's own tokens) of every completion, each [rollouts, tokens].
+
+    The prompt of a group goes through the model once, with gradients; completions continue from its expanded cache.
+    """
+    context = Context(policy)
+    prompts = [rollout.prompt for rollout in rollouts[::group]]
+    context.extend([Piece(prompt.ids[:-1], prompt.images) for prompt in prompts])
+    context.expand(group)
+    inputs = [Piece([r.prompt.ids[-1], *r.completion[:-1]], r.images) for r in rollouts]
+    width = max(len(piece.ids) for piece in inputs)
+    logits = context.extend(inputs, keep=width).float() / temperature
+    targets, mask = torch.zeros(len(rollouts), width, dtype=torch.long), torch.zeros(len(rollouts), width)
+    for row, rollout in enumerate(rollouts):  # padded on the left, as `extend` does
+        here = slice(width - len(rollout.completion), width)
+        targets[row, here] = torch.tensor(rollout.completion)
+        mask[row, here] = torch.tensor(rollout.spoken_mask, dtype=torch.float)
+    targets, mask = targets.to(logits.device), mask.to(logits.device)
+    if len(banned):
+        logits = logits.index_fill(-1, torch.tensor(banned, device=logits.device), torch.finfo(logits.dtype).min)
+    logps = torch.log_softmax(logits, dim=-1)
+    with torch.no_grad():
+        entropy = -(logps.exp() * logps).sum(-1)
+    return logps.gather(-1, targets[..., None])[..., 0], entropy, mask
+
+
+def policy_loss(logps: torch.Tensor, mask: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
+    """-(ratio x A) summed over the model's own tokens / their number. logps, mask [N, T], advantages [N]."""
+    ratio = torch.exp(logps - logps.detach())
+    return -(ratio * advantages[:, None] * mask).sum() / mask.sum().clamp(min=1)
+
+
+class GAGRPOTrainer(Trainer):
+    """A `transformers.Trainer` whose batch is a handful of questions and whose loss makes the rollouts itself."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        arguments: TrainingArguments,
+        questions: Sequence[Question],
+        recordings: dict[str, Recording],
+        store: FrameStore,
+        limits: Limits,
+        group: int,
+        temperature: float,
+        modulation: Modulation,
+        settings: RewardSettings,
+        judge: Callable[[str | None, str], float] = exact_judge,
+    ):
+        self.policy, self.questions, self.recordings, self.judge = policy, questions, recordings, judge
+        self.group, self.temperature, self.modulation, self.settings = group, temperature, modulation, settings
+        most = arguments.per_device_train_batch_size * group
+        self.environments = [ClinicalVideoEnvironment(store, limits) for _ in range(most)]
+        self.recent: dict[str, list[float]] = defaultdict(list)
+        super().__init__(
+            model=policy.model,
+            args=arguments,
+            train_dataset=Dataset.from_dict({"number": list(range(len(questions)))}),
+            data_collator=lambda rows: {"questions": [questions[row["number"]] for row in rows]},
+            processing_class=policy.processor,
+        )
+        self.model_accepts_loss_kwargs = False
+
+    def sample(self, questions: list[Question]) -> list[Rollout]:
+        """A group of rollouts for every question, at the training temperature."""
+        environments = self.environments[: len(questions) * self.group]
+        for i, environment in enumerate(environments):
+            environment.reset(path=self.recordings[questions[i // self.group].video].path)
+        texts = [question.text for question in questions]
+        return roll_out(self.policy, environments, texts, self.group, temperature=self.temperature)
+
+    def rewards(self, questions: list[Question], rollouts: list[Rollout]) -> list[Reward]:
+        """The reward of every rollout from its turns, the judge and its environment's record."""
+        found = []
+        for i, rollout in enumerate(rollouts):
+            question, environment = questions[i // self.group], rollout.environment
+            verdict = self.judge(parse_answer(rollout.turns[-1]), question.answer)
+            looked = (environment._window, environment._moment)
+            found.append(reward(rollout.turns, verdict, *looked, question.evidence, self.settings))
+        return found
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], **_: Any) -> torch.Tensor:
+        """Roll out, reward, modulate, and the loss of the one on-policy update."""
+        questions = inputs["questions"]
+        rollouts = self.sample(questions)
+        rewards = self.rewards(questions, rollouts)
+        totals = torch.tensor([r.total for r in rewards]).split(self.group)
+        fidelity = torch.tensor([r.evidence for r in rewards]).split(self.group)
+        used = torch.tensor([any(c.executed for c in r.environment._calls) for r in rollouts]).split(self.group)
+        groups = zip(totals, fidelity, used, strict=True)
+        advantages = torch.cat([modulated_advantages(*group, mode=self.modulation) for group in groups])
+        logps, entropy, mask = completion_logps(
+            self.policy, rollouts, self.group, self.temperature, self.policy.unspoken
+        )
+        self._remember(questions, rollouts, rewards, advantages, float((entropy * mask).sum() / mask.sum()))
+        return policy_loss(logps, mask, advantages.to(logps.device))
+
+    def _remember(
+        self,
+        questions: list[Question],
+        rollouts: list[Rollout],
+        rewards: list[Reward],
+        advantages: torch.Tensor,
+        entropy: float,
+    ) -> None:
+        """Keep the step's means for the next `log`."""
+        calls = [call for rollout in rollouts for call in rollout.environment._calls]
+        ious = [
+            temporal_iou(r.environment._window, evidence_window(questions[i // self.group].evidence))
+            if r.environment._window
+            else 0.0
+            for i, r in enumerate(rollouts)
+        ]
+        step = {
+            "reward": [r.total for r in rewards],
+            "reward_accuracy": [r.accuracy for r in rewards],
+            "reward_format": [r.format for r in rewards],
+            "reward_crop": [r.crop for r in rewards],
+            "reward_frame": [r.frame for r in rewards],
+            "iou": ious,
+            "tool_call_rate": [float(bool(r.environment._calls)) for r in rollouts],
+            "tool_calls": [float(len(r.environment._calls)) for r in rollouts],
+            "tool_failure_rate": [float(not call.executed) for call in calls] or [0.0],
+            "completion_tokens": [float(sum(r.spoken_mask)) for r in rollouts],
+            "advantage_size": advantages.abs().tolist(),
+            "entropy": [entropy],
+        }
+        for name, values in step.items():
+            self.recent[name].append(float(np.mean(values)))
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the means since the last log, so that every reward term has its curve."""
+        means = {name: float(np.mean(values)) for name, values in self.recent.items()}
+        self.recent.clear()
+        super().log({**logs, **means}, *args, **kwargs)
+
+
+def train(
+    policy: Policy,
+    questions: Sequence[Question],
+    recordings: dict[str, Recording],
+    store: FrameStore,
+    limits: Limits,
+    scratch: str | Path,
+    settings: RewardSettings,
+    steps: int,
+    questions_per_step: int,
+    group: int,
+    learning_rate: float,
+    modulation: Modulation = "binary",
+    temperature: float = 1.0,
+    gradient_accumulation: int = 1,
+    save_steps: int = 100,
+    seed: int = 0,
+    bf16: bool = False,
+) -> list[dict[str, float]]:
+    """Train in place, resuming from `scratch` after a kill; returns the log of every step."""
+    for parameter in policy.base.model.visual.parameters():
+        parameter.requires_grad_(False)
+    policy.cache_features = True
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=steps,
+        per_device_train_batch_size=questions_per_step,
+        gradient_accumulation_steps=gradient_accumulation,
+        learning_rate=learning_rate,
+        lr_scheduler_type="constant",
+        adam_beta2=0.95,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        bf16=bf16,
+        logging_steps=1,
+        save_steps=save_steps,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        dataloader_drop_last=True,
+        dataloader_pin_memory=False,
+        report_to=report_to(),
+        seed=seed,
+        data_seed=seed,
+    )
+    trainer = GAGRPOTrainer(
+        policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
+    policy.cache_features = False
+    return trainer.state.log_history

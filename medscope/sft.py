@@ -1,0 +1,158 @@
+"""Stages I and II: supervised fine-tuning on TRL's SFTTrainer, loss on the model's own tokens only.
+
+Examples are pieces as a rollout would produce them, token for token, so that training and acting never differ.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+from trl import SFTConfig, SFTTrainer
+
+from medscope.dialogue import opening
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.policy import Policy
+from medscope.records import Lesson, Question, Recording, Trajectory
+from medscope.rollout import RESPONSE_HEAD, RESPONSE_TAIL, Piece, blocks_piece, execute_call, prompt_piece
+from medscope.stage import last_checkpoint, report_to
+from medscope.suite.warm_up import lesson_blocks
+from medscope.video import FrameStore
+
+IGNORED = -100  # label of a token that bears no loss
+
+
+@dataclass(frozen=True)
+class Example:
+    """One dialogue ready to train on: its pieces in order."""
+
+    pieces: tuple[Piece, ...]
+
+
+def lesson_example(policy: Policy, lesson: Lesson, question: Question, path: str, store: FrameStore) -> Example:
+    """A warm-up lesson: its frames and question, then the teacher's turn."""
+    messages = opening(question.text, lesson_blocks(lesson, path, store), tools=False)
+    return Example((prompt_piece(policy, messages, tools=False), _spoken(policy, lesson.turn)))
+
+
+def trajectory_example(
+    policy: Policy, trajectory: Trajectory, question: Question, path: str, environment: ClinicalVideoEnvironment
+) -> Example:
+    """A trajectory, its calls executed again so that the frames are those that the environment really shows."""
+    environment.reset(path=path)
+    pieces = [prompt_piece(policy, opening(question.text, environment._skim(), trajectory.tools), trajectory.tools)]
+    for turn in trajectory.turns:
+        pieces.append(_spoken(policy, turn))
+        if response := execute_call(environment, turn):
+            pieces.append(blocks_piece(policy, response, RESPONSE_HEAD, RESPONSE_TAIL))
+    return Example(tuple(pieces))
+
+
+def _spoken(policy: Policy, turn: str) -> Piece:
+    return Piece([*policy.encode(turn), policy.turn_end], spoken=True)
+
+
+def lesson_examples(
+    policy: Policy, lessons: Iterable[Lesson], questions: dict[str, Question], recordings: dict[str, Recording],
+    store: FrameStore,
+) -> list[Example]:  # fmt: skip
+    """All lessons as examples; every frame is decoded once."""
+    return [
+        lesson_example(
+            policy, lesson, questions[lesson.question], recordings[questions[lesson.question].video].path, store
+        )
+        for lesson in tqdm(list(lessons), desc="frames", unit="lesson")
+    ]
+
+
+def trajectory_examples(
+    policy: Policy, trajectories: Iterable[Trajectory], questions: dict[str, Question],
+    recordings: dict[str, Recording], environment: ClinicalVideoEnvironment,
+) -> list[Example]:  # fmt: skip
+    """All trajectories as examples."""
+    examples = []
+    for trajectory in tqdm(list(trajectories), desc="frames", unit="trajectory"):
+        question = questions[trajectory.question]
+        path = recordings[question.video].path
+        examples.append(trajectory_example(policy, trajectory, question, path, environment))
+    return examples
+
+
+def collate(policy: Policy, examples: list[Example]) -> dict[str, torch.Tensor]:
+    """A batch padded on the right: ids, labels (only what the model speaks), mask, frame patches."""
+    width = max(sum(len(piece.ids) for piece in example.pieces) for example in examples)
+    ids = torch.full((len(examples), width), policy.tokenizer.pad_token_id)
+    labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
+    images = []
+    for row, example in enumerate(examples):
+        start = 0
+        for piece in example.pieces:
+            here = slice(start, start + len(piece.ids))
+            ids[row, here], mask[row, here] = torch.tensor(piece.ids), 1
+            if piece.spoken:
+                labels[row, here] = ids[row, here]
+            images += piece.images
+            start = here.stop
+    kinds = (ids == policy.image_token).int()
+    batch = {"input_ids": ids, "labels": labels, "attention_mask": mask, "mm_token_type_ids": kinds}
+    return {**batch, **policy.processor.image_processor(images, do_resize=False, return_tensors="pt")}
+
+
+def fine_tune(
+    policy: Policy,
+    examples: list[Example],
+    held_out: list[Example],
+    scratch: str | Path,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    gradient_accumulation: int = 1,
+    warm_up_steps: int = 50,
+    weight_decay: float = 0.01,
+    evaluations: int = 4,
+    save_steps: int = 200,
+    seed: int = 0,
+    bf16: bool = False,
+) -> list[dict[str, float]]:
+    """Train in place with AdamW and a cosine schedule, resuming from `scratch` after a kill; returns the log."""
+    settings = SFTConfig(
+        output_dir=str(scratch),
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        gradient_accumulation_steps=gradient_accumulation,
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.05},
+        warmup_steps=warm_up_steps,
+        adam_beta2=0.98,
+        weight_decay=weight_decay,
+        max_grad_norm=1.0,
+        bf16=bf16,
+        gradient_checkpointing=policy.device.type == "cuda",
+        eval_strategy="steps",
+        eval_steps=max(1, steps // evaluations),
+        logging_steps=max(1, min(20, steps // 10)),
+        save_steps=save_steps,
+        save_total_limit=1,
+        max_length=None,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_pin_memory=False,
+        report_to=report_to(),
+        seed=seed,
+        data_seed=seed,
+    )
+    trainer = SFTTrainer(
+        policy.model,
+        args=settings,
+        train_dataset=Dataset.from_dict({"number": list(range(len(examples)))}),
+        eval_dataset=Dataset.from_dict({"number": list(range(len(examples), len(examples) + len(held_out)))}),
+        processing_class=policy.processor,
+        data_collator=lambda rows: collate(policy, [(examples + held_out)[row["number"]] for row in rows]),
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
+    policy.forget_features()
+    return trainer.state.log_history

@@ -1,0 +1,76 @@
+"""The scripted teacher: it sees only the ground-truth timeline and the seconds of the skim, and writes like the policy.
+
+Its windows are those of a cautious surgeon: both edges lie on skim seconds and often one further out than needed. That
+slack is deliberate head-room for reinforcement learning, and the README says so.
+"""
+
+import numpy as np
+
+from medscope.dialogue import call_text, window_text
+from medscope.records import Question, Recording, Window
+from medscope.suite.captions import describe, storyline
+
+
+class Teacher:
+    """Writes the turns of one question about a skim at `seconds` (whole seconds) that ends at `end` (s).
+
+    `caution` is the chance, for each side of a window, of one more skim second of slack.
+    """
+
+    def __init__(
+        self, recording: Recording, question: Question, seconds: list[int], end: float, caution: float, seed: list[int]
+    ):
+        self.question = question
+        self.segment = next(s for s in recording.segments if s.phase == question.phase)
+        self.story = storyline(recording, seconds, end)
+        self.anchors = [*seconds, round(end)]
+        self.caution = caution
+        self.rng = np.random.default_rng(seed)
+
+    def hypothesis(self) -> Window | None:
+        """First skim second at which the queried phase is seen, and that of what follows; None if it never is."""
+        for (phase, start), (_, end) in zip(self.story, self.story[1:], strict=False):
+            if phase == self.question.phase:
+                return Window(start, end)
+        return None
+
+    def storyline_thought(self, plan: str) -> str:
+        """`find X | A 0 B 21 X 34 C 64 end 150 | X 34 64 | look`: the skim with its time anchors, then a hypothesis."""
+        story = " ".join(f"{phase} {second}" for phase, second in self.story)
+        seen = self.hypothesis()
+        end = "" if self.segment.moment is not None else f" {seen.end:g}"
+        return (
+            f"<think>find {self.question.phase} | {story} | {self.question.phase} {seen.start:g}{end} | {plan}</think>"
+        )
+
+    def window(self) -> Window:
+        """The window to crop, its edges on seconds that the skim has shown."""
+        seen = self.hypothesis()
+        first = self.anchors.index(seen.start)
+        last = first if self.segment.moment is not None else self.anchors.index(seen.end)
+        margin = 1 if self.segment.moment is not None else 0
+        first, last = first - margin - self._is_cautious(), last + margin + self._is_cautious()
+        return Window(self.anchors[max(first, 0)], self.anchors[min(last, len(self.anchors) - 1)])
+
+    def _is_cautious(self) -> bool:
+        return bool(self.rng.random() < self.caution)
+
+    def turns(self) -> list[str]:
+        """The turns with tools: storyline, hypothesis, crop, (for a moment: one frame,) what is seen, the answer."""
+        window = self.window()
+        crop = call_text("crop_video", {"start_time": window.start, "end_time": window.end})
+        turns = [self.storyline_thought("look") + crop]
+        if self.segment.moment is not None:
+            frame = call_text("get_frame", {"timestamp": self.segment.moment})
+            turns.append(f"<think>{self.question.phase} {self.segment.moment:g} | look</think>{frame}")
+        return [*turns, self.dense_turn(window)]
+
+    def dense_turn(self, window: Window) -> str:
+        """The last turn after a dense look: what was seen, then the answer; a grounding answer is the window itself."""
+        answer = window_text(window) if self.question.kind == "grounding" else self.question.answer
+        return f"<think>{describe(self.segment)}</think><answer>{answer}</answer>"
+
+    def direct_turn(self) -> str:
+        """The only turn without tools: the storyline, then the answer that the skim suggests (a guess for details)."""
+        answer = window_text(self.hypothesis()) if self.question.kind == "grounding" else self.question.answer
+        return self.storyline_thought("answer") + f"<answer>{answer}</answer>"

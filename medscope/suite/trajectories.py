@@ -1,0 +1,73 @@
+"""Stage 3, ClinVideo-VCoT and -CoT: run the teacher's turns in the real environment, keep what passes.
+
+Kept only if the format is right, the answer is right and the last crop overlaps the evidence: the public fork of the
+paper's co-author checks only the format.
+"""
+
+from collections import Counter
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from medscope.dialogue import parse_answer
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.judge import exact_judge
+from medscope.metrics import evidence_window, temporal_iou
+from medscope.records import Question, Recording, Trajectory
+from medscope.rewards import turns_format_reward
+from medscope.rollout import execute_call
+from medscope.suite.questions import CHALLENGING
+from medscope.suite.teacher import Teacher
+from medscope.tools import skim_seconds
+
+MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another phase does not
+
+
+def vcot_trajectory(teacher: Teacher, path: str, environment: ClinicalVideoEnvironment) -> tuple[Trajectory, list[str]]:
+    """One challenging question with tools, every call really executed; and the reasons to reject it (none if good)."""
+    question = teacher.question
+    environment.reset(path=path)
+    turns = teacher.turns()
+    for turn in turns[:-1]:
+        execute_call(environment, turn)
+    reasons = []
+    if not turns_format_reward(turns):
+        reasons.append("format")
+    if exact_judge(parse_answer(turns[-1]), question.answer) < 1:
+        reasons.append("answer")
+    window = environment._window
+    if window is None or temporal_iou(window, evidence_window(question.evidence)) < MIN_WINDOW_IOU:
+        reasons.append("window")
+    return Trajectory(question.id, tuple(turns), tuple(environment._calls)), reasons
+
+
+def make_trajectories(
+    questions: list[Question],
+    recordings: dict[str, Recording],
+    environment: ClinicalVideoEnvironment,
+    caution: float,
+    direct_share: float,
+    seed: int,
+) -> tuple[list[Trajectory], Counter]:
+    """VCoT for challenging questions, CoT for easy ones and for a `direct_share` of the challenging ones.
+
+    The direct ones carry no tool block in their prompt: they teach the model to do what it can when it has no tools,
+    which is the `uniform` baseline of the benchmark. Returns the kept trajectories and the counts of rejections.
+    """
+    kept, rejected = [], Counter()
+    rng = np.random.default_rng([seed, 3])
+    for number, question in enumerate(tqdm(questions, desc="trajectories", unit="question")):
+        recording = recordings[question.video]
+        seconds = skim_seconds(recording.duration, environment._limits.skim_frames)
+        teacher = Teacher(recording, question, seconds, recording.duration, caution, [seed, 4, number])
+        if teacher.hypothesis() is None:
+            rejected["unseen in the skim"] += 1
+            continue
+        if question.kind in CHALLENGING:
+            trajectory, reasons = vcot_trajectory(teacher, recording.path, environment)
+            rejected.update(reasons)
+            if not reasons:
+                kept.append(trajectory)
+        if question.kind not in CHALLENGING or rng.random() < direct_share:
+            kept.append(Trajectory(question.id, (teacher.direct_turn(),), tools=False))
+    return kept, rejected

@@ -1,0 +1,184 @@
+"""Seconds in, frames out. Two decoders behind one seam (`DECODERS`), and a store that decodes a frame only once.
+
+Frame times are the presentation times of the file, never index / fps, so that a variable frame rate is right too.
+Every problem is a `VideoError` that names the file: a broken video is never replaced by another one.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+PATCH_FACTOR = 28  # pixels a side of one visual token of Qwen2.5-VL (patch 14, merged 2 x 2)
+
+
+class VideoError(ValueError):
+    """A file that cannot be read as video, or a time outside of it."""
+
+
+class _Decord:
+    def __init__(self, path: str):
+        import torch  # noqa: F401  decord must be loaded after torch, or both crash in their OpenMP runtimes
+        from decord import VideoReader, cpu
+
+        self.reader = VideoReader(path, ctx=cpu(0), num_threads=1)
+        stamps = np.asarray(self.reader.get_frame_timestamp(range(len(self.reader))), dtype=np.float64)
+        self.starts = stamps.reshape(-1, 2)[:, 0]
+
+    def read(self, indices: list[int]) -> np.ndarray:
+        return self.reader.get_batch(indices).asnumpy()
+
+
+class _PyAV:
+    def __init__(self, path: str):
+        self.path = path
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            self.time_base = float(stream.time_base)
+            packets = [p for p in container.demux(stream) if p.pts is not None]
+            self.pts = sorted(packet.pts for packet in packets)
+            self.keys = sorted(packet.pts for packet in packets if packet.is_keyframe) or self.pts[:1]
+        self.starts = np.asarray(self.pts, dtype=np.float64) * self.time_base
+
+    def read(self, indices: list[int]) -> np.ndarray:
+        wanted = {self.pts[i] for i in indices}
+        found: dict[int, np.ndarray] = {}
+        with av.open(self.path) as container:
+            stream = container.streams.video[0]
+            for target in sorted(wanted):
+                if target in found:
+                    continue
+                container.seek(max(key for key in self.keys if key <= target or key == self.keys[0]), stream=stream)
+                for frame in container.decode(stream):
+                    if frame.pts in wanted:
+                        found[frame.pts] = frame.to_ndarray(format="rgb24")
+                    if frame.pts is not None and frame.pts >= target:
+                        break
+        return np.stack([found[self.pts[i]] for i in indices])
+
+
+DECODERS = {"decord": _Decord, "pyav": _PyAV}
+
+
+class Video:
+    """An opened video: `duration` (s), `fps` (mean), `starts` (s, the presentation time of every frame, from 0)."""
+
+    def __init__(self, path: str | Path, decoder: str = "decord"):
+        self.path = str(path)
+        self._check_container()
+        try:
+            self._decoder = DECODERS[decoder](self.path)
+        except KeyError:
+            raise VideoError(f"unknown decoder {decoder!r}; choose one of {sorted(DECODERS)}") from None
+        except Exception as error:  # decoders raise bare RuntimeErrors of their own
+            raise VideoError(f"{self.path}: {decoder} cannot open this file ({_first_line(error)})") from error
+        if len(self._decoder.starts) == 0:
+            raise VideoError(f"{self.path}: the video stream holds no frames; is the file truncated?")
+        self.starts = self._decoder.starts - self._decoder.starts[0]
+        steps = np.diff(self.starts)
+        last_step = float(np.median(steps)) if len(steps) else 0.0
+        self.duration = float(self.starts[-1] + last_step)
+        self.fps = len(self.starts) / self.duration if self.duration > 0 else 0.0
+
+    def _check_container(self) -> None:
+        file = Path(self.path)
+        if not file.is_file():
+            raise VideoError(f"{self.path}: no such video file")
+        if file.stat().st_size == 0:
+            raise VideoError(f"{self.path}: the file is empty (0 bytes)")
+        try:
+            with av.open(self.path) as container:
+                streams = len(container.streams.video)
+        except av.FFmpegError as error:
+            raise VideoError(f"{self.path}: not a readable video, or truncated ({_first_line(error)})") from error
+        if streams == 0:
+            raise VideoError(f"{self.path}: the file has no video stream (audio only?)")
+
+    def nearest(self, times: Sequence[float]) -> list[int]:
+        """Index of the frame nearest to each second. NaN, negative times and times past the end are errors."""
+        for time in times:
+            if not math.isfinite(time) or time < 0 or time > self.duration:
+                raise VideoError(f"{self.path}: {time} s is outside of this video (0 to {self.duration:.2f} s)")
+        right = np.searchsorted(self.starts, times).clip(1, max(1, len(self.starts) - 1))
+        left = right - 1
+        right = np.minimum(right, len(self.starts) - 1)
+        closer_left = np.abs(np.asarray(times) - self.starts[left]) <= np.abs(self.starts[right] - np.asarray(times))
+        return np.where(closer_left, left, right).tolist()
+
+    def read(self, indices: list[int]) -> np.ndarray:
+        """Frames by index as uint8 [n, h, w, 3] RGB."""
+        try:
+            return self._decoder.read(indices)
+        except Exception as error:
+            raise VideoError(f"{self.path}: frames {indices} cannot be decoded ({_first_line(error)})") from error
+
+    def frames_at(self, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """The frames nearest to `times` (s): uint8 [n, h, w, 3] RGB, and their actual times [n] (s)."""
+        indices = self.nearest(times)
+        return self.read(indices), self.starts[indices]
+
+
+def open_video(path: str | Path, decoder: str = "decord") -> Video:
+    """Open a video file. Raises `VideoError` naming the file when it is missing, empty, truncated or not a video."""
+    return Video(path, decoder)
+
+
+def fit(frame: np.ndarray, max_pixels: int) -> Image.Image:
+    """Resize a frame [h, w, 3] to at most `max_pixels`, sides multiples of 28 px, aspect ratio kept."""
+    height, width = smart_resize(
+        frame.shape[0], frame.shape[1], factor=PATCH_FACTOR, min_pixels=PATCH_FACTOR**2, max_pixels=max_pixels
+    )
+    return Image.fromarray(frame).resize((width, height), Image.Resampling.BOX if width < frame.shape[1] else None)
+
+
+class FrameStore:
+    """Resized frames of many videos in a least-recently-used store bounded in bytes: every frame is decoded once.
+
+    The images carry `info["frame"] = (path, index, max_pixels)`, the key under which a policy may cache features.
+    """
+
+    def __init__(self, decoder: str = "decord", max_bytes: int = 1 << 30, max_open: int = 64):
+        self.decoder, self.max_bytes, self.max_open = decoder, max_bytes, max_open
+        self.bytes = 0
+        self._frames: OrderedDict[tuple[str, int, int], Image.Image] = OrderedDict()
+        self._videos: OrderedDict[str, Video] = OrderedDict()
+
+    def video(self, path: str) -> Video:
+        if path not in self._videos:
+            self._videos[path] = open_video(path, self.decoder)
+            if len(self._videos) > self.max_open:
+                self._videos.popitem(last=False)
+        self._videos.move_to_end(path)
+        return self._videos[path]
+
+    def frames(self, path: str, times: Sequence[float], max_pixels: int) -> tuple[list[Image.Image], list[float]]:
+        """Frames nearest to `times` (s), at most `max_pixels` each, and their actual times (s)."""
+        video = self.video(path)
+        indices = video.nearest(times)
+        missing = sorted({i for i in indices if (path, i, max_pixels) not in self._frames})
+        fresh: dict[int, Image.Image] = {}
+        if missing:
+            for index, frame in zip(missing, video.read(missing), strict=True):
+                fresh[index] = fit(frame, max_pixels)
+                fresh[index].info["frame"] = (path, index, max_pixels)
+        images = [fresh[i] if i in fresh else self._touch((path, i, max_pixels)) for i in indices]
+        for image in fresh.values():
+            self._frames[image.info["frame"]] = image
+            self.bytes += image.width * image.height * 3
+        while self.bytes > self.max_bytes:
+            _, old = self._frames.popitem(last=False)
+            self.bytes -= old.width * old.height * 3
+        return images, [round(float(video.starts[i]), 2) for i in indices]
+
+    def _touch(self, key: tuple[str, int, int]) -> Image.Image:
+        self._frames.move_to_end(key)
+        return self._frames[key]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
