@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -10,11 +12,12 @@ from tqdm.auto import tqdm
 from medscope.dialogue import call_text, parse_answer, parse_window, window_text
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.judge import exact_judge
-from medscope.metrics import bootstrap_interval, evidence_window, is_covered, recall_at, temporal_iou
-from medscope.policy import Policy
+from medscope.metrics import bootstrap_interval, evidence_window, is_covered, paired_difference, recall_at, temporal_iou
+from medscope.policy import Policy, load_policy
 from medscope.records import Question, Recording, ToolCall, Window
 from medscope.rewards import turns_format_reward
 from medscope.rollout import Rollout, roll_out
+from medscope.suite.build import Suite
 from medscope.suite.teacher import Teacher
 from medscope.tools import Limits, skim_seconds
 from medscope.video import FrameStore
@@ -151,3 +154,61 @@ def score(outcomes: Sequence[Outcome]) -> dict[str, float | list[float] | None]:
         table[name] = float(np.mean(values)) if values else None
         table[f"{name}_ci"] = list(bootstrap_interval(values, videos)) if values else None
     return table
+
+
+def compare_systems(
+    suite: Suite,
+    questions: dict[str, list[Question]],
+    store: FrameStore,
+    limits: Limits,
+    checkpoints: dict[str, Path],
+) -> tuple[dict[str, dict[str, list[Outcome]]], dict[str, Any], dict[str, dict[str, str]]]:
+    """All systems on all splits: outcomes, the table {system: {split: {metric, metric_ci}}}, what RL gains over SFT.
+
+    `checkpoints` names the folders of `sft` and `rl`. `uniform` is the SFT policy without tools, `oracle` the RL policy
+    with the true first turn written for it.
+    """
+    recordings = suite.recordings_by_video
+    training = [q for q in suite.question_list if q.split in ("warm_up", "sft")]
+    found: dict[str, dict[str, list[Outcome]]] = {system: {} for system in SYSTEMS}
+    policies = {name: load_policy(folder) for name, folder in checkpoints.items()}
+    for split, asked in questions.items():
+        found["prior"][split] = run_prior(training, asked, recordings)
+        for system in SYSTEMS[1:]:
+            policy = policies["sft" if system in ("uniform", "sft") else "rl"]
+            found[system][split] = run_policy(
+                policy, asked, recordings, store, limits,
+                tools=system != "uniform", oracle=system == "oracle", label=f"{system} {split}",
+            )  # fmt: skip
+    table = {system: {split: score(outcomes) for split, outcomes in splits.items()} for system, splits in found.items()}
+    gains = {split: gain(found["sft"][split], found["rl"][split]) for split in questions}
+    return found, table, gains
+
+
+def gain(before: Sequence[Outcome], after: Sequence[Outcome]) -> dict[str, str]:
+    """Paired differences of the four numbers that the project promises, with intervals over videos."""
+    kept = [i for i, o in enumerate(before) if o.question.kind == "grounding"]
+    r70 = [recall_at([outcomes[i].answer_iou for i in kept], 0.7) for outcomes in (after, before)]
+    columns = {
+        "evidence_miou": ([o.crop_iou for o in after], [o.crop_iou for o in before], before),
+        "tg_r70": (*r70, [before[i] for i in kept]),
+        "accuracy": ([o.accuracy for o in after], [o.accuracy for o in before], before),
+        "evidence_hit": ([float(o.hit) for o in after], [float(o.hit) for o in before], before),
+    }
+    gains = {}
+    for name, (new, old, asked) in columns.items():
+        if new:
+            difference, (low, high) = paired_difference(new, old, [o.question.video for o in asked])
+            gains[name] = f"{difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return gains
+
+
+def examples_of(splits: dict[str, list[Outcome]], each: int = 2) -> dict[str, Outcome]:
+    """Filmstrips to show: the first successes (right and looked there) and the first failures of every split."""
+    shown = {}
+    for split, outcomes in splits.items():
+        right = [o for o in outcomes if o.accuracy == 1 and o.hit and o.question.kind != "grounding"]
+        wrong = [o for o in outcomes if o.accuracy == 0]
+        for name, some in (("success", right), ("failure", wrong)):
+            shown |= {f"{split}_{name}_{i}": o for i, o in enumerate(some[:each])}
+    return shown

@@ -1,9 +1,11 @@
 """What is said: prompts, the tag grammar, and the only parser from the model's text to tool calls and answers."""
 
 import json
+import math
 import re
 from typing import Any
 
+from pydantic_core import from_json
 from transformers.utils import get_json_schema
 from trl.chat_template_utils import qwen3_vl_chat_template
 
@@ -68,8 +70,8 @@ def find_tool_call(turn: str) -> str | None:
 def parse_tool_call(text: str) -> tuple[str, dict[str, Any]]:
     """`{"name": .., "arguments": {..}}` as (name, arguments); anything else is a `ToolError` that says why."""
     try:
-        call = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        call = from_json(text)  # unlike json it bounds depth and digits, and refuses text that is not Unicode
+    except ValueError:
         raise ToolError('this is not JSON; write {"name": .., "arguments": {..}}') from None
     if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
         raise ToolError('a tool call has exactly the keys "name" and "arguments"')
@@ -87,7 +89,7 @@ def parse_answer(text: str) -> str | None:
 def parse_window(answer: str | None) -> Window | None:
     """The window that an answer names: its only two numbers, in seconds, reordered if swapped; None without them."""
     numbers = [float(n) for n in _NUMBER.findall(answer or "")]
-    return Window(min(numbers), max(numbers)) if len(numbers) == 2 else None
+    return Window(min(numbers), max(numbers)) if len(numbers) == 2 and max(numbers) < math.inf else None
 
 
 def is_well_formed(turns: list[str]) -> bool:

@@ -4,7 +4,7 @@ import re
 import string
 
 from medscope.dialogue import MAX_ANSWER_CHARACTERS, parse_window
-from medscope.metrics import temporal_iou
+from medscope.metrics import recall_at, temporal_iou
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
@@ -27,4 +27,4 @@ def exact_judge(answer: str | None, reference: str) -> float:
         return float(normalise(answer) == normalise(reference))
     given = parse_window(answer)
     iou = temporal_iou(given, expected) if given else 0.0
-    return 1.0 if iou >= 0.5 else 0.5 if iou >= 0.3 else 0.0
+    return 0.5 * (recall_at([iou], 0.5)[0] + recall_at([iou], 0.3)[0])

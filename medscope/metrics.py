@@ -36,7 +36,7 @@ def is_covered(evidence: Evidence, looked: Window | float | None) -> bool:
         return window.contains(looked)
     if isinstance(evidence, Moment):
         return looked.contains(evidence.time)
-    return max(0.0, min(looked.end, window.end) - max(looked.start, window.start)) >= 0.5 * window.length
+    return min(looked.end, window.end) - max(looked.start, window.start) >= 0.5 * window.length
 
 
 def recall_at(ious: Sequence[float], threshold: float) -> list[float]:

@@ -60,7 +60,7 @@ class Segment:
     instrument: str
     complication: str | None = None
     shown: tuple[Window, ...] = ()
-    moment: float | None = None
+    moment: Seconds | None = None
 
     @property
     def evidence(self) -> Evidence:

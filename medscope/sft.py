@@ -3,7 +3,6 @@
 Examples are pieces as a rollout would produce them, token for token, so that training and acting never differ.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from trl import SFTConfig, SFTTrainer
 from medscope.dialogue import opening
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import Policy
-from medscope.records import Lesson, Question, Recording, Trajectory
+from medscope.records import Lesson, Question, Trajectory
 from medscope.rollout import RESPONSE_HEAD, RESPONSE_TAIL, Piece, blocks_piece, execute_call, prompt_piece
 from medscope.stage import last_checkpoint, report_to
+from medscope.suite.build import Suite
 from medscope.suite.warm_up import lesson_blocks
 from medscope.video import FrameStore
 
@@ -54,30 +54,34 @@ def _spoken(policy: Policy, turn: str) -> Piece:
     return Piece([*policy.encode(turn), policy.turn_end], spoken=True)
 
 
-def lesson_examples(
-    policy: Policy, lessons: Iterable[Lesson], questions: dict[str, Question], recordings: dict[str, Recording],
-    store: FrameStore,
-) -> list[Example]:  # fmt: skip
-    """All lessons as examples; every frame is decoded once."""
-    return [
-        lesson_example(
-            policy, lesson, questions[lesson.question], recordings[questions[lesson.question].video].path, store
-        )
-        for lesson in tqdm(list(lessons), desc="frames", unit="lesson")
-    ]
+HELD_OUT_EVERY = 20  # every 20th video of a split is held out from training, for the curves
+
+
+def lesson_examples(policy: Policy, suite: Suite, store: FrameStore) -> tuple[list[Example], list[Example]]:
+    """All lessons as examples: for training, and on held-out videos."""
+    progress = tqdm(suite.lessons, desc="frames", unit="lesson")
+    made = [(x, lesson_example(policy, x, suite.question(x), suite.recording(x).path, store)) for x in progress]
+    return _by_video(suite, made)
 
 
 def trajectory_examples(
-    policy: Policy, trajectories: Iterable[Trajectory], questions: dict[str, Question],
-    recordings: dict[str, Recording], environment: ClinicalVideoEnvironment,
-) -> list[Example]:  # fmt: skip
-    """All trajectories as examples."""
-    examples = []
-    for trajectory in tqdm(list(trajectories), desc="frames", unit="trajectory"):
-        question = questions[trajectory.question]
-        path = recordings[question.video].path
-        examples.append(trajectory_example(policy, trajectory, question, path, environment))
-    return examples
+    policy: Policy, suite: Suite, environment: ClinicalVideoEnvironment
+) -> tuple[list[Example], list[Example]]:
+    """All trajectories as examples: for training, and on held-out videos."""
+    progress = tqdm(suite.trajectories, desc="frames", unit="trajectory")
+    made = [
+        (t, trajectory_example(policy, t, suite.question(t), suite.recording(t).path, environment)) for t in progress
+    ]
+    return _by_video(suite, made)
+
+
+def _by_video(suite: Suite, made: list[tuple[Lesson | Trajectory, Example]]) -> tuple[list[Example], list[Example]]:
+    videos = list(dict.fromkeys(suite.recording(record).video for record, _ in made))
+    held_out = set(videos[::HELD_OUT_EVERY])
+    split: tuple[list[Example], list[Example]] = ([], [])
+    for record, example in made:
+        split[suite.recording(record).video in held_out].append(example)
+    return split
 
 
 def collate(policy: Policy, examples: list[Example]) -> dict[str, torch.Tensor]:

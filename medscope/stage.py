@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +42,39 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     return values
 
 
-def stage_parameters(stage: str, overrides: list[str], file: Path = ROOT / "params.yaml") -> dict[str, Any]:
-    """The section of params.yaml with `name=value` overrides, checked against the notebook's declared names."""
-    if stage not in NOTEBOOKS:
-        raise StageError(f"there is no stage {stage!r}; choose one of {', '.join(NOTEBOOKS)}")
-    given = dict(yaml.safe_load(file.read_text()).get(stage) or {})
+def read_parameters(file: Path = ROOT / "params.yaml") -> dict[str, Any]:
+    return yaml.safe_load(file.read_text())
+
+
+def stage_parameters(stage: str, overrides: Sequence[str] = (), variant: str | None = None) -> dict[str, Any]:
+    """The section of params.yaml, changed by an ablation `variant` and by `name=value` overrides.
+
+    Raises StageError naming every parameter that the notebook does not declare or that the section lacks.
+    """
+    given = dict(read_parameters().get(stage) or {})
+    if variant:
+        variants = read_parameters()["ablation_overrides"]
+        if variant not in variants:
+            raise StageError(f"there is no variant {variant!r}; choose one of {', '.join(variants)}")
+        given |= {**read_parameters()["ablation"], **variants[variant]}
     for override in overrides:
-        name, _, value = override.partition("=")
+        name, equals, value = override.partition("=")
+        if not equals:
+            raise StageError(f"{override!r} is not of the form name=value")
         given[name] = yaml.safe_load(value)
+    if variant:
+        given["variant"] = f"ablation/{variant}_{given['seed']}"
     notebook = ROOT / "notebooks" / f"{NOTEBOOKS[stage]}.ipynb"
-    declared = declared_parameters(notebook)
-    unknown, missing = sorted(set(given) - set(declared)), sorted(set(declared) - set(given))
-    if unknown or missing:
-        problems = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(
-            missing
-        )
-        raise StageError(f"parameters of {stage} in {file} do not match {notebook.name}: {'; '.join(problems)}")
+    check_keys(stage, given, declared_parameters(notebook))
     return given
+
+
+def check_keys(stage: str, given: dict[str, Any], declared: dict[str, Any]) -> None:
+    """Equal key sets, or a StageError that names the difference."""
+    unknown, missing = sorted(set(given) - set(declared)), sorted(set(declared) - set(given))
+    problems = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+    if problems:
+        raise StageError(f"section {stage} of params.yaml and its notebook do not match; {'; '.join(problems)}")
 
 
 def report_to() -> list[str]:
@@ -71,13 +88,11 @@ def last_checkpoint(scratch: str | Path) -> str | None:
     return str(max(whole, key=lambda folder: int(folder.name.split("-")[1]))) if whole else None
 
 
-def fingerprint(parameters: dict[str, Any], inputs: list[str]) -> str:
-    """A short hash of parameters and input files: resume checkpoints of another configuration are never continued."""
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
-    for item in inputs:
-        files = sorted(p for p in Path(item).rglob("*") if p.is_file()) if Path(item).is_dir() else [Path(item)]
-        for file in files:
-            digest.update(file.name.encode() + file.read_bytes())
+def fingerprint(parameters: dict[str, Any], inputs: Iterable[Path] = ()) -> str:
+    """A short hash of parameters and input folders: resume checkpoints of another configuration are never continued."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    for file in sorted(file for folder in inputs for file in folder.rglob("*") if file.is_file()):
+        digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -91,58 +106,99 @@ def data_hashes(stage: str) -> dict[str, str]:
     }
 
 
-def run(stage: str, overrides: list[str], output: Path | None = None) -> Path:
-    """Execute a stage from the repository root inside an MLflow run; returns the executed notebook."""
+def run(stage: str, parameters: dict[str, Any], smoke: bool = False) -> Path:
+    """Execute a stage from the repository root inside an MLflow run; returns the executed notebook.
+
+    A stage that fails leaves its notebook, with the error in it, and a failed MLflow run.
+    """
     import mlflow
     import papermill
 
-    parameters = stage_parameters(stage, overrides)
     os.chdir(ROOT)
-    output = output or Path("outputs") / stage / f"{NOTEBOOKS[stage]}.ipynb"
-    output.parent.mkdir(parents=True, exist_ok=True)
+    name = parameters.get("variant", stage)
+    folder = Path("smoke" if smoke else "") / "outputs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    executed = folder / f"{NOTEBOOKS[stage]}.ipynb"
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT / 'mlflow.db'}")
-    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    mlflow.set_experiment("medscope")
+    mlflow.set_experiment("medscope-smoke" if smoke else "medscope")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    with mlflow.start_run(run_name=stage) as active:
-        mlflow.set_tags({"stage": stage, "git_commit": commit, **data_hashes(stage)})
-        mlflow.log_params({f"stage.{name}": value for name, value in parameters.items()})
-        environment = {"MLFLOW_RUN_ID": active.info.run_id, "MLFLOW_FLATTEN_PARAMS": "TRUE"}
-        os.environ.update(environment)
+    with mlflow.start_run(run_name=name) as active:
+        mlflow.set_tags({"stage": stage, "git_commit": commit, **data_hashes(name)})
+        mlflow.log_params({f"stage.{key}": value for key, value in parameters.items()})
+        os.environ["MLFLOW_RUN_ID"] = active.info.run_id
         try:
             papermill.execute_notebook(
                 f"notebooks/{NOTEBOOKS[stage]}.ipynb",
-                str(output),
+                str(executed),
                 parameters=parameters,
                 kernel_name="python3",
                 cwd=str(ROOT),
+                progress_bar=False,
                 log_output=True,
-                progress_bar=sys.stderr.isatty(),
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
             )
         finally:
-            for name in environment:
-                os.environ.pop(name)
-            if output.exists():
-                mlflow.log_artifact(str(output))
-        for file in sorted(output.parent.glob("*")):
-            if file.suffix in (".png", ".json", ".csv", ".html"):
-                mlflow.log_artifact(str(file))
-    return output
+            del os.environ["MLFLOW_RUN_ID"]
+            if executed.exists():
+                _export_html(executed)
+            mlflow.log_artifacts(str(folder))
+        metrics = Path("smoke" if smoke else "") / "metrics" / f"{name}.json"
+        if metrics.exists():
+            mlflow.log_metrics(dict(_flat(json.loads(metrics.read_text()))))
+            mlflow.log_artifact(str(metrics))
+    return executed
+
+
+def _export_html(executed: Path) -> None:
+    """The executed notebook as one HTML file, pictures inside."""
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter(exclude_input=False, embed_images=True).from_filename(str(executed))
+    executed.with_suffix(".html").write_text(page)
+
+
+def _flat(value: Any, name: str = "held_out") -> Iterator[tuple[str, float]]:
+    """The numbers of a nested dict with dotted names."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}")
+    elif isinstance(value, int | float):
+        yield name, float(value)
+
+
+def smoke_chain() -> list[tuple[str, dict[str, Any]]]:
+    """Every stage in order with the notebooks' own values; of the ablations two variants."""
+    own = {stage: declared_parameters(ROOT / "notebooks" / f"{name}.ipynb") for stage, name in NOTEBOOKS.items()}
+    chain = [(stage, own[stage]) for stage in ("synthesize_data", "warm_up", "sft", "ga_grpo")]
+    overrides = read_parameters()["ablation_overrides"]
+    for variant in own["ablations"]["variants"]:
+        chain.append(("ga_grpo", {**own["ga_grpo"], **overrides[variant], "variant": f"ablation/{variant}_0"}))
+    return [*chain, ("ablations", own["ablations"]), ("evaluate", own["evaluate"])]
 
 
 def main() -> None:
-    """Command line: `python -m medscope.stage STAGE [name=value ...]`."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("stage", choices=list(NOTEBOOKS))
-    parser.add_argument("overrides", nargs="*", metavar="name=value")
-    parser.add_argument("--output", type=Path, help="where the executed notebook goes")
+    """Command line: see `python -m medscope.stage --help`."""
+    parser = argparse.ArgumentParser(prog="python -m medscope.stage", description=__doc__)
+    parser.add_argument("stage", choices=[*NOTEBOOKS, "all"])
+    parser.add_argument("overrides", nargs="*", metavar="name=value", help="parameters instead of those of params.yaml")
+    parser.add_argument("--variant", help="a variant of `ablation_overrides` in params.yaml (stage ga_grpo)")
+    parser.add_argument("--smoke", action="store_true", help="the notebook's own small values, in smoke/")
     arguments = parser.parse_args()
     try:
-        print(run(arguments.stage, arguments.overrides, arguments.output))
+        if arguments.smoke:
+            chain = smoke_chain()
+            chain = chain if arguments.stage == "all" else [link for link in chain if link[0] == arguments.stage][:1]
+        elif arguments.stage == "all":
+            raise StageError("`all` is for --smoke; the real chain is `dvc repro`")
+        else:
+            parameters = stage_parameters(arguments.stage, arguments.overrides, arguments.variant)
+            chain = [(arguments.stage, parameters)]
     except StageError as error:
         parser.error(str(error))
+    for stage, parameters in chain:
+        print(f"== {parameters.get('variant', stage)}", flush=True)
+        print(run(stage, parameters, arguments.smoke), flush=True)
 
 
 if __name__ == "__main__":

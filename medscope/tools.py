@@ -4,6 +4,7 @@ An argument that cannot be used raises `ToolError` with a sentence that the mode
 """
 
 import math
+import sys
 from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
@@ -12,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from medscope.records import Window
 
 ARGUMENTS = {"crop_video": ("start_time", "end_time"), "get_frame": ("timestamp",)}
+EARLY = 0.01  # steps; without it, float noise at a tie between two frames shows one of them twice
 
 
 class ToolError(ValueError):
@@ -56,7 +58,7 @@ def _names_file(key: str, value: Any) -> bool:
 def _second(name: str, key: str, value: Any) -> float:
     if value is None:
         raise ToolError(f"{name} needs {key} in seconds")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ToolError(f"{name} needs {key} as a number of seconds from 0, got {value!r}"[:200])
     return float(value)
 
@@ -68,20 +70,20 @@ def crop_window(start_time: float, end_time: float, duration: float, limits: Lim
     if start_time >= duration:
         raise ToolError(f"start_time {start_time:g} is past the end of the video at {duration:g} s")
     window = Window(start_time, min(end_time, duration))
-    if window.length < limits.min_window:
+    if window.length < min(limits.min_window, duration):
         raise ToolError(f"the window is {window.length:g} s long; crop at least {limits.min_window:g} s")
     return window
 
 
 def crop_seconds(window: Window, fps: float, limits: Limits) -> list[float]:
-    """Seconds shown by a crop: evenly spread over the window, as dense as the file, at most `crop_frames`.
+    """Seconds shown by a crop: evenly spread over the window, no denser than the file, at most `crop_frames`.
 
     Where they are two seconds or more apart they are whole seconds, so that their labels are short.
     """
-    count = max(1, min(limits.crop_frames, math.ceil(window.length * fps)))
+    count = max(1, min(limits.crop_frames, math.floor(window.length * fps + 1e-3)))
     step = window.length / count
     seconds = [window.start + (i + 0.5) * step for i in range(count)]
-    return [float(math.floor(s)) if step >= 2 else s for s in seconds]
+    return [float(math.floor(s)) if step >= 2 else s - EARLY * step for s in seconds]
 
 
 def frame_seconds(timestamp: float, duration: float, fps: float) -> list[float]:
@@ -90,4 +92,4 @@ def frame_seconds(timestamp: float, duration: float, fps: float) -> list[float]:
         raise ToolError(f"timestamp {timestamp:g} is past the end of the video at {duration:g} s")
     last = max(0.0, duration - 1 / fps)
     centre = min(max(timestamp, 1 / fps), max(0.0, last - 1 / fps))
-    return sorted({min(max(centre + k / fps, 0.0), last) for k in (-1, 0, 1)})
+    return sorted({min(max(centre + (k - EARLY) / fps, 0.0), last) for k in (-1, 0, 1)})

@@ -5,8 +5,10 @@ Every problem is a `VideoError` that names the file: a broken video is never rep
 """
 
 import math
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import av
@@ -43,6 +45,8 @@ class _PyAV:
             packets = [p for p in container.demux(stream) if p.pts is not None]
             self.pts = sorted(packet.pts for packet in packets)
             self.keys = sorted(packet.pts for packet in packets if packet.is_keyframe) or self.pts[:1]
+            if len(packets) < stream.frames:
+                raise EOFError(f"it holds {len(packets)} of {stream.frames} frames; is the file truncated?")
         self.starts = np.asarray(self.pts, dtype=np.float64) * self.time_base
 
     def read(self, indices: list[int]) -> np.ndarray:
@@ -50,16 +54,19 @@ class _PyAV:
         found: dict[int, np.ndarray] = {}
         with av.open(self.path) as container:
             stream = container.streams.video[0]
-            for target in sorted(wanted):
-                if target in found:
-                    continue
-                container.seek(max(key for key in self.keys if key <= target or key == self.keys[0]), stream=stream)
+            for key, targets in groupby(sorted(wanted), self._key):
+                last = max(targets)
+                container.seek(key, stream=stream)
                 for frame in container.decode(stream):
                     if frame.pts in wanted:
                         found[frame.pts] = frame.to_ndarray(format="rgb24")
-                    if frame.pts is not None and frame.pts >= target:
+                    if frame.pts is not None and frame.pts >= last:
                         break
         return np.stack([found[self.pts[i]] for i in indices])
+
+    def _key(self, pts: int) -> int:
+        """The keyframe from which a frame is decoded."""
+        return self.keys[max(0, bisect_right(self.keys, pts) - 1)]
 
 
 DECODERS = {"decord": _Decord, "pyav": _PyAV}
@@ -83,7 +90,9 @@ class Video:
         steps = np.diff(self.starts)
         last_step = float(np.median(steps)) if len(steps) else 0.0
         self.duration = float(self.starts[-1] + last_step)
-        self.fps = len(self.starts) / self.duration if self.duration > 0 else 0.0
+        if len(steps) and self.duration == 0:
+            raise VideoError(f"{self.path}: {decoder} finds no presentation times in this file; convert it to MP4")
+        self.fps = len(self.starts) / self.duration if len(steps) else 1.0  # any rate will do for a single frame
 
     def _check_container(self) -> None:
         file = Path(self.path)
@@ -136,13 +145,17 @@ def fit(frame: np.ndarray, max_pixels: int) -> Image.Image:
     return Image.fromarray(frame).resize((width, height), Image.Resampling.BOX if width < frame.shape[1] else None)
 
 
+SMALL_SHARE = 1 / 128  # a video whose frames take no more of the store is decoded whole: one pass instead of many seeks
+READ_AT_ONCE = 64  # frames decoded at full size before they are resized
+
+
 class FrameStore:
     """Resized frames of many videos in a least-recently-used store bounded in bytes: every frame is decoded once.
 
     The images carry `info["frame"] = (path, index, max_pixels)`, the key under which a policy may cache features.
     """
 
-    def __init__(self, decoder: str = "decord", max_bytes: int = 1 << 30, max_open: int = 64):
+    def __init__(self, decoder: str = "decord", max_bytes: int = 1 << 30, max_open: int = 256):
         self.decoder, self.max_bytes, self.max_open = decoder, max_bytes, max_open
         self.bytes = 0
         self._frames: OrderedDict[tuple[str, int, int], Image.Image] = OrderedDict()
@@ -161,9 +174,12 @@ class FrameStore:
         video = self.video(path)
         indices = video.nearest(times)
         missing = sorted({i for i in indices if (path, i, max_pixels) not in self._frames})
+        if missing and len(video.starts) * max_pixels * 3 <= self.max_bytes * SMALL_SHARE:
+            missing = [i for i in range(len(video.starts)) if (path, i, max_pixels) not in self._frames]
         fresh: dict[int, Image.Image] = {}
-        if missing:
-            for index, frame in zip(missing, video.read(missing), strict=True):
+        for first in range(0, len(missing), READ_AT_ONCE):
+            some = missing[first : first + READ_AT_ONCE]
+            for index, frame in zip(some, video.read(some), strict=True):
                 fresh[index] = fit(frame, max_pixels)
                 fresh[index].info["frame"] = (path, index, max_pixels)
         images = [fresh[i] if i in fresh else self._touch((path, i, max_pixels)) for i in indices]

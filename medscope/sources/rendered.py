@@ -478,7 +478,7 @@ def write_video(recording: Recording, skim_frames: int) -> None:
     temporary = path.with_suffix(".part.mp4")
     with av.open(str(temporary), "w") as container:
         # Same bytes every time: one thread, and none of the fast paths of x264 whose result varies from run to run.
-        options = {"crf": "27", "preset": "veryfast", "g": "8", "threads": "1", "x264-params": "cpu-independent=1"}
+        options = {"crf": "30", "preset": "veryfast", "g": "4", "threads": "1", "x264-params": "cpu-independent=1"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width = stream.height = FRAME_PIXELS
         stream.pix_fmt = "yuv420p"

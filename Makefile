@@ -1,0 +1,66 @@
+# make help lists what there is. Everything runs in .venv, made from requirements.lock; PYTHON must be 3.11.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+export TOKENIZERS_PARALLELISM = false
+export HF_HUB_OFFLINE ?= 1
+export TRL_EXPERIMENTAL_SILENCE = 1
+export DVC_NO_ANALYTICS = 1
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds lock clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+install: $(READY)  ## create .venv from the lock
+
+repro: $(READY)  ## the whole pipeline, from nothing to the result table
+	$(RUN) dvc repro
+	@$(BIN)/python -m medscope.report metrics/evaluate.json outputs/evaluate/06_evaluate.html
+
+smoke: $(READY)  ## the whole chain at smoke scale, in smoke/
+	rm -rf smoke
+	$(RUN) python -m medscope.stage --smoke all
+	@$(BIN)/python -m medscope.report smoke/metrics/evaluate.json smoke/outputs/evaluate/06_evaluate.html
+
+test: $(READY)  ## all tests
+	$(RUN) pytest
+
+test-fast: $(READY)  ## the tests that take seconds
+	$(RUN) pytest -m "not slow"
+
+lint: $(READY)  ## ruff, formatting, notebooks without outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: $(READY)  ## format code, strip notebooks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+notebook: $(READY)  ## JupyterLab with the kernel ready
+	$(BIN)/python -m ipykernel install --prefix .venv --name python3 --display-name "MedScope"
+	$(RUN) jupyter lab notebooks
+
+mlflow: $(READY)  ## browse the runs
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
+	$(RUN) python -m medscope.seeds
+
+lock: $(READY)  ## resolve requirements.lock anew
+	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --output-file requirements.lock pyproject.toml
+	sed -i 's/+cpu//' requirements.lock
+
+clean:  ## delete the environment, resume checkpoints and the smoke run
+	rm -rf .venv scratch smoke

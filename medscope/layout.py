@@ -1,0 +1,81 @@
+"""Where a run keeps its files, and the few things that every notebook does first.
+
+`Layout(".")` is the pipeline's own layout (data/, checkpoints/, metrics/, outputs/), `Layout("smoke")` the same below
+smoke/, so that a smoke run never touches the results of a real one.
+"""
+
+import os
+import shutil
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medscope.records import Question, write_json
+from medscope.stage import ROOT, fingerprint
+from medscope.suite.build import Suite
+from medscope.suite.questions import CHALLENGING
+from medscope.tools import Limits
+
+
+class Layout:
+    """The folders of one run, below `folder`."""
+
+    def __init__(self, folder: str | Path):
+        self.root = Path(folder)
+
+    @property
+    def suite(self) -> Path:
+        return self.root / "data" / "suite"
+
+    @property
+    def videos(self) -> Path:
+        return self.root / "data" / "videos"
+
+    def checkpoint(self, name: str) -> Path:
+        return self.root / "checkpoints" / name
+
+    def output(self, stage: str, name: str) -> Path:
+        """A picture or table of a stage."""
+        folder = self.root / "outputs" / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
+    def metrics(self, name: str) -> Path:
+        return self.root / "metrics" / f"{name}.json"
+
+    def write_metrics(self, name: str, value: Any) -> None:
+        write_json(self.metrics(name), value)
+
+    def scratch(self, name: str, notebook: dict[str, Any], *inputs: Path) -> Path:
+        """Where a trainer keeps resume checkpoints: one folder per parameters and inputs, so no other run is continued.
+
+        `notebook` is the notebook's `globals()`: its plain values are the parameters.
+        """
+        plain = {k: v for k, v in notebook.items() if isinstance(v, int | float | str) and not k.startswith("_")}
+        return self.root / "scratch" / name / fingerprint(plain, inputs)
+
+    def clear_scratch(self, name: str) -> None:
+        """Forget the resume checkpoints of a stage that has ended."""
+        shutil.rmtree(self.root / "scratch" / name, ignore_errors=True)
+
+
+def limits_from(notebook: dict[str, Any]) -> Limits:
+    """The tool limits among a notebook's parameters (`globals()`)."""
+    return Limits(**{field.name: notebook[field.name] for field in fields(Limits) if field.name in notebook})
+
+
+def challenging(suite: Suite, family: str, most: int | None = None, split: str = "eval") -> list[Question]:
+    """The challenging questions of a family in a split: whole videos in order, at most `most` questions."""
+    found = [q for q in suite.questions.values() if q.split == split and q.family == family and q.kind in CHALLENGING]
+    return found[:most]
+
+
+def begin() -> None:
+    """First line of every notebook: work from the repository root, with torch pinned to the cores of this process.
+
+    More threads than cores make small models ten times slower.
+    """
+    os.chdir(ROOT)
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

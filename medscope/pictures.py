@@ -1,0 +1,230 @@
+"""Pictures and tables for the notebooks: curves, suite statistics, contact sheets and filmstrips of trajectories."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import HTML, display
+from matplotlib.axes import Axes
+
+from medscope.benchmark import Outcome
+from medscope.metrics import evidence_window
+from medscope.records import Recording, Window
+from medscope.suite.build import Suite
+from medscope.suite.questions import CHALLENGING
+from medscope.tools import Limits, crop_seconds, frame_seconds, skim_seconds
+from medscope.video import FrameStore
+
+PHASE_COLOURS = plt.get_cmap("tab10").colors
+EVIDENCE, LOOKED = "#2a9d5c", "#d1495b"
+NATIVE_PIXELS = 112 * 112
+
+
+def table(rows: dict[str, dict[str, Any]], title: str = "") -> None:
+    """Show a dict of rows as an HTML table; numbers with three digits."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    head = "".join(f"<th>{name}</th>" for name in ["", *names])
+    body = "".join(
+        f"<tr><th style='text-align:left'>{label}</th>"
+        + "".join(f"<td>{_cell(row.get(n))}</td>" for n in names)
+        + "</tr>"
+        for label, row in rows.items()
+    )
+    display(HTML(f"<b>{title}</b><table><tr>{head}</tr>{body}</table>"))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+def short(scores: dict[str, Any]) -> dict[str, str]:
+    """Scores as text, the interval behind the value."""
+    texts = {}
+    for name, value in scores.items():
+        if not name.endswith("_ci"):
+            low_high = scores.get(f"{name}_ci")
+            texts[name] = "–" if value is None else f"{value:.2f} [{low_high[0]:.2f}, {low_high[1]:.2f}]"
+    return texts
+
+
+def save(path: Path) -> None:
+    """Write the current figure as PNG and show it."""
+    plt.savefig(path, dpi=110, bbox_inches="tight")
+    plt.show()
+    plt.close()
+
+
+def curves(history: Sequence[dict[str, float]], names: Sequence[str], path: Path, smooth: int = 1) -> None:
+    """One small plot per logged quantity over optimiser steps, with a running mean over `smooth` logs."""
+    rows = int(np.ceil(len(names) / 4))
+    _, axes = plt.subplots(rows, min(4, len(names)), figsize=(3.4 * min(4, len(names)), 2.4 * rows), squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        points = [(row["step"], row[name]) for row in history if name in row]
+        if points:
+            steps, values = np.array(points).T
+            window = min(smooth, len(values))
+            axis.plot(steps, values, alpha=0.3 if window > 1 else 1.0)
+            if window > 1:
+                axis.plot(steps[window - 1 :], np.convolve(values, np.ones(window) / window, "valid"), color="C0")
+        axis.set_title(name, fontsize=9)
+    for axis in axes.flat[len(names) :]:
+        axis.axis("off")
+    plt.tight_layout()
+    save(path)
+
+
+def contact_sheet(recording: Recording, store: FrameStore, limits: Limits, path: Path) -> None:
+    """The skim of a recording at full size, above its phases."""
+    seconds = skim_seconds(recording.duration, limits.skim_frames)[:: max(1, limits.skim_frames // 10)]
+    figure = plt.figure(figsize=(1.25 * len(seconds), 1.9))
+    grid = figure.add_gridspec(2, len(seconds), height_ratios=[4, 1], wspace=0.04, hspace=0.25)
+    _frames(figure, grid, 0, recording, store, seconds)
+    time_line(figure.add_subplot(grid[1, :]), recording)
+    figure.suptitle(f"{recording.video}, {recording.duration:g} s (drawn by a program)", fontsize=9)
+    save(path)
+
+
+def _frames(
+    figure: Any, grid: Any, row: int, recording: Recording, store: FrameStore, seconds: Sequence[float]
+) -> None:
+    images, times = store.frames(recording.path, seconds, NATIVE_PIXELS)
+    for column, (image, time) in enumerate(zip(images, times, strict=True)):
+        axis = figure.add_subplot(grid[row, column])
+        axis.imshow(image)
+        axis.axis("off")
+        axis.set_title(f"{time:g} s", fontsize=7, pad=1)
+
+
+def time_line(axis: Axes, recording: Recording, evidence: Window | None = None, looked: Window | None = None) -> None:
+    """Phases of a recording; the evidence window above them in green, the window looked at below them in red."""
+    names = sorted({segment.phase for segment in recording.segments})
+    for segment in recording.segments:
+        colour = PHASE_COLOURS[names.index(segment.phase) % 10]
+        axis.barh(0, segment.window.length, left=segment.window.start, color=colour, height=0.8, alpha=0.55)
+        if segment.window.length > 0.08 * recording.duration:
+            middle = (segment.window.start + segment.window.end) / 2
+            axis.text(middle, 0, segment.phase[:12], fontsize=6, ha="center", va="center")
+    for window, height, colour in ((evidence, 0.65, EVIDENCE), (looked, -0.65, LOOKED)):
+        if window:
+            axis.barh(height, window.length, left=window.start, height=0.3, color=colour)
+    axis.set_xlim(0, recording.duration)
+    axis.set_ylim(-0.9, 0.9)
+    axis.set_yticks([])
+    axis.tick_params(labelsize=6, length=2)
+    for side in ("top", "left", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def suite_statistics(suite: Suite, path: Path) -> None:
+    """Durations, evidence lengths, where evidence lies, and how often each answer is right."""
+    _, axes = plt.subplots(1, 4, figsize=(15, 2.8))
+    for family in dict.fromkeys(r.family for r in suite.recordings):
+        axes[0].hist([r.duration for r in suite.recordings if r.family == family], bins=20, alpha=0.6, label=family)
+    axes[0].set_title("duration (s)", fontsize=9)
+    axes[0].legend(fontsize=7)
+    windows = [(q, evidence_window(q.evidence)) for q in suite.question_list if q.kind in CHALLENGING]
+    axes[1].hist([w.length for q, w in windows if q.family != "clips"], bins=30)
+    axes[1].set_title("evidence window (s), long videos", fontsize=9)
+    centres = [(w.start + w.end) / 2 / suite.recordings_by_video[q.video].duration for q, w in windows]
+    axes[2].hist(centres, bins=20)
+    axes[2].set_title("evidence centre / duration", fontsize=9)
+    answers = Counter(q.answer for q in suite.question_list if q.kind in ("instrument", "complication"))
+    axes[3].barh([a for a, _ in answers.most_common()], [n for _, n in answers.most_common()])
+    axes[3].tick_params(axis="y", labelsize=5)
+    axes[3].set_title("answers", fontsize=9)
+    plt.tight_layout()
+    save(path)
+
+
+def filmstrip(
+    found: Outcome, recording: Recording, store: FrameStore, limits: Limits, path: Path | None = None
+) -> None:
+    """One trajectory: the skim, what every executed call showed, the time line, the thoughts and the answer."""
+    looks = [call for call in found.calls if call.executed]
+    rows = [skim_seconds(recording.duration, limits.skim_frames)[:: max(1, limits.skim_frames // 8)]]
+    fps = store.video(recording.path).fps
+    window = None
+    for call in looks:
+        if call.name == "crop_video":
+            window = Window(call.arguments["start_time"], min(call.arguments["end_time"], recording.duration))
+            rows.append(crop_seconds(window, fps, limits))
+        else:
+            rows.append(frame_seconds(call.arguments["timestamp"], recording.duration, fps))
+    columns = max(len(row) for row in rows)
+    figure = plt.figure(figsize=(1.15 * columns, 1.3 * len(rows) + 1.5))
+    grid = figure.add_gridspec(len(rows) + 1, columns, height_ratios=[3] * len(rows) + [1], wspace=0.04, hspace=0.3)
+    for number, seconds in enumerate(rows):
+        _frames(figure, grid, number, recording, store, seconds)
+        label = "skim" if number == 0 else looks[number - 1].name
+        figure.axes[-len(seconds)].text(-0.12, 0.5, label, rotation=90, fontsize=8, ha="right", va="center",
+                                        transform=figure.axes[-len(seconds)].transAxes)  # fmt: skip
+    time_line(figure.add_subplot(grid[-1, :]), recording, evidence_window(found.question.evidence), window)
+    verdict = "right" if found.accuracy == 1 else "half right" if found.accuracy else "wrong"
+    figure.suptitle(f"{found.question.text}\nreference: {found.question.answer} · {verdict}", fontsize=9, y=1.0)
+    said = "\n".join(turn.replace("$", "") for turn in found.turns)
+    figure.text(0.13, 0.02, said, fontsize=6, family="monospace", va="top", wrap=True)
+    if path:
+        save(path)
+    else:
+        plt.show()
+        plt.close()
+
+
+def system_bars(table: dict[str, Any], path: Path) -> None:
+    """Evidence mIoU, grounding R@.7 and accuracy of every system on every split, with intervals."""
+    names = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
+    systems, splits = list(table), list(next(iter(table.values())))
+    _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 2.8), sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        for number, system in enumerate(systems):
+            scores = [table[system][split] for split in splits]
+            values = [s[name] or 0.0 for s in scores]
+            bounds = [s[f"{name}_ci"] or [v, v] for s, v in zip(scores, values, strict=True)]
+            errors = [[v - b[0] for v, b in zip(values, bounds, strict=True)],
+                      [b[1] - v for v, b in zip(values, bounds, strict=True)]]  # fmt: skip
+            places = np.arange(len(splits)) + (number - 2) * 0.16
+            axis.bar(places, values, 0.15, yerr=errors, label=system, error_kw={"lw": 0.8})
+        axis.set_xticks(range(len(splits)), splits, fontsize=8)
+        axis.set_title(name, fontsize=9)
+    axes[0].legend(fontsize=7)
+    plt.tight_layout()
+    save(path)
+
+
+def ablation_bars(results: dict[str, Any], path: Path) -> None:
+    """Held-out scores per variant: bars are means over seeds, dots are seeds, the dashed line is SFT."""
+    names = ("evidence_miou", "tg_r70", "accuracy")
+    _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
+    variants = list(results["runs"])
+    for axis, name in zip(axes, names, strict=True):
+        values = [[run["cataract"][name] for run in results["runs"][v]] for v in variants]
+        axis.bar(range(len(variants)), [np.mean(v) for v in values], color="#8fb8de")
+        for place, seeds in enumerate(values):
+            axis.plot([place] * len(seeds), seeds, "k.", ms=4)
+        axis.axhline(results["sft"]["cataract"][name], ls="--", color="grey", lw=1)
+        axis.set_xticks(range(len(variants)), variants, fontsize=7, rotation=20)
+        axis.set_title(f"cataract {name}", fontsize=9)
+    plt.tight_layout()
+    save(path)
+
+
+def ablation_curves(results: dict[str, Any], path: Path, smooth: int = 15) -> None:
+    """Figure 5's curves: IoU, answer reward and tool calls of the rollouts over updates, one line per variant."""
+    names = ("iou", "reward_accuracy", "tool_calls")
+    _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
+    for axis, name in zip(axes, names, strict=True):
+        for variant, histories in results["curves"].items():
+            runs = np.array([[row[name] for row in history if name in row] for history in histories])
+            window = min(smooth, runs.shape[1])
+            axis.plot(np.convolve(runs.mean(axis=0), np.ones(window) / window, "valid"), label=variant)
+        axis.set_title(f"rollouts: {name}", fontsize=9)
+    axes[0].legend(fontsize=7)
+    plt.tight_layout()
+    save(path)

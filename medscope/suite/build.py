@@ -1,0 +1,111 @@
+"""The whole suite: build it from rendered procedures, store it as JSON lines, load it again, count it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.records import Caption, Lesson, Question, Recording, Trajectory, read_jsonl, write_jsonl
+from medscope.sources.rendered import render
+from medscope.suite.captions import captions
+from medscope.suite.questions import CHALLENGING, questions
+from medscope.suite.trajectories import make_trajectories
+from medscope.suite.warm_up import make_lessons
+from medscope.tools import Limits
+from medscope.video import FrameStore
+
+if TYPE_CHECKING:
+    from medscope.layout import Layout
+
+FILES = {
+    "recordings": Recording,
+    "captions": Caption,
+    "question_list": Question,
+    "lessons": Lesson,
+    "trajectories": Trajectory,
+}
+
+
+@dataclass
+class Suite:
+    """ClinVideoSuite in memory."""
+
+    recordings: list[Recording]
+    captions: list[Caption]
+    question_list: list[Question]
+    lessons: list[Lesson]  # stage I
+    trajectories: list[Trajectory]  # stage II: VCoT with tools, CoT without
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def recordings_by_video(self) -> dict[str, Recording]:
+        return {recording.video: recording for recording in self.recordings}
+
+    @cached_property
+    def questions(self) -> dict[str, Question]:
+        return {question.id: question for question in self.question_list}
+
+    def question(self, record: Lesson | Trajectory) -> Question:
+        return self.questions[record.question]
+
+    def recording(self, record: Lesson | Trajectory) -> Recording:
+        return self.recordings_by_video[self.question(record).video]
+
+
+def build_suite(
+    place: "Layout",
+    counts: dict[tuple[str, str], int],
+    store: FrameStore,
+    limits: Limits,
+    skims_per_question: int,
+    looks_per_question: int,
+    caution: float,
+    direct_share: float,
+    seed: int,
+    workers: int,
+) -> Suite:
+    """Render, caption, ask, verify and teach; write everything below `place`."""
+    recordings = render(counts, place.videos, seed, limits.skim_frames, workers)
+    by_video = {recording.video: recording for recording in recordings}
+    asked = [q for i, r in enumerate(recordings) for q in questions(r, np.random.default_rng([seed, 2, i]))]
+    split = {name: [q for q in asked if q.split == name] for name in ("warm_up", "sft")}
+    lessons = make_lessons(
+        split["warm_up"], by_video, store, limits, skims_per_question, looks_per_question, caution, seed
+    )
+    environment = ClinicalVideoEnvironment(store, limits)
+    trajectories, rejected = make_trajectories(split["sft"], by_video, environment, caution, direct_share, seed)
+    suite = Suite(
+        recordings, [c for r in recordings for c in captions(r)], asked, lessons, trajectories, dict(rejected)
+    )
+    for name in FILES:
+        write_jsonl(place.suite / f"{name}.jsonl", getattr(suite, name))
+    return suite
+
+
+def load_suite(place: "Layout") -> Suite:
+    """Read the suite that `build_suite` wrote."""
+    return Suite(**{name: read_jsonl(place.suite / f"{name}.jsonl", kind) for name, kind in FILES.items()})
+
+
+def summarise(suite: Suite) -> dict[str, Any]:
+    """Counts per split, rejections, and the chance level: how often the most frequent answer of a kind is right."""
+    taught = {suite.questions[t.question].split for t in suite.trajectories}
+    splits = {}
+    for split in sorted({r.split for r in suite.recordings}):
+        asked = [q for q in suite.question_list if q.split == split]
+        hours = sum(r.duration for r in suite.recordings if r.split == split) / 3600
+        splits[split] = {
+            "videos": sum(r.split == split for r in suite.recordings),
+            "hours": round(hours, 2),
+            "questions": len(asked),
+            **({"lessons": len(suite.lessons)} if split == "warm_up" else {}),
+            **({"trajectories": len(suite.trajectories)} if split in taught else {}),
+        }
+    kinds = Counter((q.family, q.kind) for q in suite.question_list)
+    answers = Counter((q.family, q.kind, q.answer) for q in suite.question_list if q.kind in CHALLENGING)
+    enough = {key: kinds[key[:2]] for key in answers if kinds[key[:2]] >= 200}  # shares of few questions are noise
+    chance = max((answers[key] / total for key, total in enough.items()), default=0.0)
+    return {"splits": splits, "rejected": suite.rejected, "chance": round(chance, 3)}

@@ -1,0 +1,61 @@
+"""Fixtures: tight limits, two rendered recordings on disk, an environment bound to one of them, the tiny policy."""
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.sources.rendered import sample_recording, write_video
+from medscope.tools import Limits
+from medscope.video import FrameStore
+
+settings.register_profile("tests", deadline=None, derandomize=True)  # the same examples on every machine
+settings.load_profile("tests")
+
+LIMITS = Limits(skim_frames=20, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056)
+
+
+@pytest.fixture(scope="session")
+def tiny_limits():
+    return LIMITS
+
+
+def rendered_recording(family, folder):
+    path = folder / f"{family}.mp4"
+    recording = sample_recording(
+        family, f"{family}_sft_0000", "sft", path, LIMITS.skim_frames, np.random.default_rng(1)
+    )
+    write_video(recording, LIMITS.skim_frames)
+    return recording
+
+
+@pytest.fixture(scope="session")
+def operation(tmp_path_factory):
+    """A rendered cataract operation of 145 s: six phases, evidence in windows."""
+    return rendered_recording("cataract", tmp_path_factory.mktemp("rendered"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """A rendered clip of 8 s: three events, evidence in moments."""
+    return rendered_recording("clips", tmp_path_factory.mktemp("rendered"))
+
+
+@pytest.fixture(scope="session")
+def store():
+    return FrameStore()
+
+
+@pytest.fixture
+def environment(store, operation):
+    """An environment bound to the operation, nothing called yet."""
+    environment = ClinicalVideoEnvironment(store, LIMITS)
+    environment.reset(path=operation.path)
+    return environment
+
+
+@pytest.fixture(scope="session")
+def policy():
+    from medscope.policy import tiny_policy
+
+    return tiny_policy()

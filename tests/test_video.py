@@ -1,0 +1,203 @@
+"""Seconds in, frames out: both decoders, broken files, the frame store, and real recordings."""
+
+import numpy as np
+import pytest
+from media import grey_frames, level_index, packaged_video, write_audio, write_mp4, write_ultrasound
+
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.tools import Limits
+from medscope.video import DECODERS, FrameStore, Video, VideoError, fit, open_video
+
+TENTHS = np.arange(12) / 10
+UNEVEN = np.array([0, 0.1, 0.2, 0.7, 0.75, 0.8, 1.8, 2.8, 2.9, 3.0, 3.3, 3.6])
+
+
+@pytest.fixture(scope="module")
+def even(tmp_path_factory):
+    return write_mp4(tmp_path_factory.mktemp("media") / "even.mp4", TENTHS)
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    return write_mp4(tmp_path_factory.mktemp("media") / "uneven.mp4", UNEVEN)
+
+
+@pytest.mark.parametrize("name", ["even", "uneven", "late", "rendered"])
+def test_both_decoders_agree_on_every_frame_and_time(name, even, uneven, clip, tmp_path):
+    late = write_mp4(tmp_path / "late.mp4", TENTHS + 3)  # its first frame is not at 0
+    path = {"even": even, "uneven": uneven, "late": late, "rendered": clip.path}[name]
+    decord, pyav = open_video(path, "decord"), open_video(path, "pyav")
+    assert decord.starts == pytest.approx(pyav.starts, abs=1e-5) and decord.starts[0] == 0
+    assert decord.duration == pytest.approx(pyav.duration, abs=1e-5)
+    indices = [*range(len(decord.starts)), 0, 7, 7]  # back and forth, and one twice
+    assert np.array_equal(decord.read(indices), pyav.read(indices))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_an_even_file_has_the_length_and_rate_it_was_written_with(decoder, even):
+    video = open_video(even, decoder)
+    assert (video.duration, video.fps) == (pytest.approx(1.2, abs=1e-5), pytest.approx(10, abs=1e-4))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_times_are_right_at_a_variable_frame_rate(decoder, uneven):
+    video = open_video(uneven, decoder)
+    asked = [0, 0.4, 0.46, 0.74, 1.2, 1.4, 2.84, 3.6, 3.7]
+    expected = [0, 2, 3, 4, 5, 6, 7, 11, 11]  # with index / fps, second 1.2 would be frame 4
+    frames, times = video.frames_at(asked)
+    assert [level_index(frame) for frame in frames] == expected
+    assert times == pytest.approx(UNEVEN[expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("time", [-0.01, 1.3, float("nan"), float("inf"), float("-inf")])
+def test_a_time_outside_of_the_video_is_refused(time, even):
+    with pytest.raises(VideoError, match=r"even\.mp4: .* outside of this video \(0 to 1\.20 s\)"):
+        open_video(even).frames_at([0.5, time])
+
+
+def broken(kind, folder):
+    path = folder / f"{kind}.mp4"
+    if kind in ("truncated", "truncated_after_its_header"):
+        frames = np.random.default_rng(0).integers(0, 255, (30, 64, 64, 3), dtype=np.uint8)
+        write_mp4(path, np.arange(30) / 10, frames, faststart=kind == "truncated_after_its_header")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif kind == "empty":
+        path.touch()
+    elif kind == "audio":
+        write_audio(path)
+    elif kind == "text":
+        path.write_text("this is not a video\n" * 100)
+    elif kind == "folder":
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    "kind, reason",
+    [
+        ("missing", "no such video file"),
+        ("folder", "no such video file"),
+        ("empty", "0 bytes"),
+        ("truncated", "truncated"),
+        ("truncated_after_its_header", "cannot open"),
+        ("audio", "no video stream"),
+        ("text", "not a readable video"),
+    ],
+)
+def test_a_broken_file_is_an_error_that_names_it(kind, reason, decoder, tmp_path):
+    path = broken(kind, tmp_path)
+    with pytest.raises(VideoError) as error:
+        open_video(path, decoder)
+    assert str(error.value).startswith(f"{path}: ") and reason in str(error.value)
+
+
+def test_a_file_without_frame_times_is_refused(tmp_path):
+    write_mp4(tmp_path / "old.avi", TENTHS)
+    with pytest.raises(VideoError, match=r"old\.avi: decord finds no presentation times"):
+        open_video(tmp_path / "old.avi")
+
+
+def test_an_unknown_decoder_is_refused(even):
+    with pytest.raises(VideoError, match=r"unknown decoder 'guess'.*decord.*pyav"):
+        open_video(even, "guess")
+
+
+def test_a_video_of_one_frame_can_be_looked_at(tmp_path, tiny_limits):
+    environment = ClinicalVideoEnvironment(FrameStore(), tiny_limits)
+    environment.reset(path=str(write_mp4(tmp_path / "still.mp4", [0.0])))
+    assert [block["text"] for block in environment.get_frame(0)[1::2]] == [" 0s"]
+
+
+def test_frames_fit_into_their_pixels_and_keep_their_shape():
+    image = fit(grey_frames(1, size=(640, 360))[0], 7056)
+    assert image.width % 28 == 0 and image.height % 28 == 0 and image.width * image.height <= 7056
+    assert image.width > image.height
+    assert fit(grey_frames(1, size=(16, 16))[0], 784).size == (28, 28)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Every index that any video really decodes, in order."""
+    decoded, read = [], Video.read
+
+    def counted(video, indices):
+        decoded.extend(indices)
+        return read(video, indices)
+
+    monkeypatch.setattr(Video, "read", counted)
+    return decoded
+
+
+def test_the_store_decodes_every_frame_once(even, reads):
+    store = FrameStore(max_bytes=1 << 18)  # too small to take the whole video at once
+    first, times = store.frames(str(even), [0, 0.31, 0.32, 0.9], 784)
+    again, _ = store.frames(str(even), [0.9, 0.3, 0.6], 784)
+    assert reads == [0, 3, 9, 6] and times == [0, 0.3, 0.3, 0.9]
+    assert again[0] is first[3] and again[1] is first[1] is first[2]
+    assert [image.info["frame"] for image in again] == [(str(even), i, 784) for i in (9, 3, 6)]
+    store.frames(str(even), [0.9], 3136)  # another size is another image
+    assert reads == [0, 3, 9, 6, 9]
+
+
+def test_the_store_decodes_a_video_whole_that_takes_little_of_it(even, reads):
+    store = FrameStore()
+    for time in (0.3, 0.9):
+        images, times = store.frames(str(even), [time], 784)
+        assert (level_index(np.asarray(images[0])), times) == (round(10 * time), [time])
+    assert reads == list(range(12))
+
+
+@pytest.mark.parametrize("room", [0, 1, 3, 5])  # frames; a request may be larger than the whole store
+def test_the_store_stays_within_its_bytes_and_breaks_nothing(room, even, reads):
+    size = 28 * 28 * 3
+    store = FrameStore(max_bytes=room * size)
+    for asked in ([0.0, 0.1, 0.2, 0.3], [0.3, 0.0], [0.1], [1.1, 0.3, 1.1]):
+        images, times = store.frames(str(even), asked, 784)
+        assert [level_index(np.asarray(image)) for image in images] == [round(10 * time) for time in asked]
+        assert times == asked and store.bytes <= room * size
+    assert len(reads) == {0: 9, 1: 8, 3: 7, 5: 5}[room]
+
+
+def test_the_store_forgets_the_frames_not_used_for_longest(even, reads):
+    store = FrameStore(max_bytes=2 * 28 * 28 * 3)
+    for time in (0.0, 0.1, 0.0, 0.2, 0.0, 0.1):
+        store.frames(str(even), [time], 784)
+    assert reads == [0, 1, 2, 1]
+
+
+def test_the_store_keeps_few_files_open_and_opens_them_again(even, uneven, clip):
+    store = FrameStore(max_open=1)
+    for _ in range(2):
+        for path in (str(even), str(uneven), clip.path):
+            assert len(store.frames(path, [0, 0.5], 784)[0]) == 2
+            assert len(store._videos) == 1
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    "name, size, frames, duration",
+    [
+        ("bikes.mp4", (640, 272), 250, 10.0),
+        ("bigbuckbunny.mp4", (1280, 720), 132, 5.28),
+        ("ultrasound.mp4", (320, 240), 30, 1.0),
+    ],
+)
+def test_real_recordings_pass_through_the_tools(name, size, frames, duration, decoder, tmp_path):
+    path = write_ultrasound(tmp_path / name) if name == "ultrasound.mp4" else packaged_video(name)
+    video = open_video(path, decoder)
+    assert len(video.starts) == frames and video.duration == pytest.approx(duration, abs=0.01)
+    assert video.read([0, frames - 1]).shape == (2, size[1], size[0], 3)
+
+    limits = Limits(crop_frames=30)
+    environment = ClinicalVideoEnvironment(FrameStore(decoder), limits)
+    environment.reset(path=str(path))
+    crop = environment.crop_video(0, min(1.0, video.duration))
+    look = environment.get_frame(duration / 2)
+    assert [call.executed for call in environment._calls] == [True, True]
+    for blocks, count, pixels in ((crop, round(frames / duration), 50_176), (look, 3, 200_704)):
+        images, labels = [b["image"] for b in blocks[::2]], [b["text"] for b in blocks[1::2]]
+        assert len({image.info["frame"] for image in images}) == len(images) == count  # no frame twice
+        assert all(image.width * image.height <= pixels for image in images)
+        times = [float(label.strip(" s")) for label in labels]
+        assert times == sorted(times) and times[-1] <= video.duration
