@@ -41,6 +41,12 @@ def clip(tmp_path_factory):
     return rendered_recording("clips", tmp_path_factory.mktemp("rendered"))
 
 
+@pytest.fixture(params=["operation", "clip"])
+def recording(request):
+    """The operation, then the clip."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(scope="session")
 def store():
     return FrameStore()

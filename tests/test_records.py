@@ -62,6 +62,11 @@ def test_evidence_keeps_its_kind(tmp_path):
     assert kinds == [Window, Moment]
 
 
+def test_a_segment_is_evidence_by_its_moment_if_it_has_one():
+    assert Segment(Window(1, 3), "flash", "loop", moment=2).evidence == Moment(2)
+    assert Segment(Window(1, 3), "flash", "loop").evidence == Window(1, 3)
+
+
 @pytest.mark.parametrize("start, end", [(2, 1), (-1, 1), ("nan", 1), (0, "nan"), (0, "inf"), ("x", 1), (None, 1)])
 def test_a_window_that_is_none_is_refused(start, end):
     with pytest.raises(ValidationError):

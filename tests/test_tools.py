@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ RATES = st.sampled_from([1, 2, 10, 23.976, 25, 29.97, 30, 59.94])
 
 
 def increases(seconds):
-    return all(before < after for before, after in zip(seconds, seconds[1:], strict=False))
+    return all(before < after for before, after in pairwise(seconds))
 
 
 def nearest_frames(seconds, fps, frames):

@@ -1,0 +1,129 @@
+"""IoU, recall, coverage and bootstrap intervals."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from medscope.metrics import (
+    bootstrap_interval,
+    evidence_window,
+    is_covered,
+    paired_difference,
+    recall_at,
+    temporal_iou,
+)
+from medscope.records import Moment, Window
+
+WINDOWS = st.tuples(st.floats(0, 1e4), st.floats(0, 1e4)).map(sorted).map(lambda ends: Window(*ends))
+
+
+@pytest.mark.parametrize(
+    "a, b, iou",
+    [
+        ((0, 10), (0, 10), 1),
+        ((0, 10), (5, 15), 1 / 3),
+        ((0, 10), (0, 5), 0.5),
+        ((2, 4), (0, 10), 0.2),
+        ((0, 10), (10, 20), 0),
+        ((0, 10), (15, 20), 0),
+        ((5, 5), (0, 10), 0),
+        ((5, 5), (5, 5), 1),
+        ((5, 5), (6, 6), 0),
+    ],
+)
+def test_temporal_iou_by_hand(a, b, iou):
+    assert temporal_iou(Window(*a), Window(*b)) == pytest.approx(iou)
+
+
+@given(WINDOWS, WINDOWS)
+def test_temporal_iou_is_a_symmetric_share(a, b):
+    assert 0 <= temporal_iou(a, b) <= 1
+    assert temporal_iou(a, b) == temporal_iou(b, a)
+    assert temporal_iou(a, a) == 1
+
+
+@given(WINDOWS, WINDOWS, st.integers(0, 1000))
+def test_temporal_iou_does_not_depend_on_where_the_video_starts(a, b, shift):
+    assume(max(a.end, b.end) - min(a.start, b.start) > 0.01)
+    moved = temporal_iou(Window(a.start + shift, a.end + shift), Window(b.start + shift, b.end + shift))
+    assert moved == pytest.approx(temporal_iou(a, b), abs=1e-6)
+
+
+@pytest.mark.parametrize("moment, window", [(5, (4, 6)), (0.5, (0, 1.5)), (0, (0, 1))])
+def test_a_moment_becomes_a_window_inside_the_video(moment, window):
+    assert evidence_window(Moment(moment)) == Window(*window)
+
+
+def test_the_window_of_a_window_is_itself():
+    assert evidence_window(Window(1, 2)) == Window(1, 2)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+def test_recall_is_inclusive_at_exact_values(threshold):
+    exact = [temporal_iou(Window(0, threshold * length), Window(0, length)) for length in (1, 3, 7, 10, 33)]
+    assert recall_at(exact, threshold) == [1] * 5
+    assert recall_at([threshold - 1e-6, 0, 1], threshold) == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "evidence, looked, covered",
+    [
+        (Window(10, 20), None, False),
+        (Window(10, 20), Window(10, 15), True),
+        (Window(10, 20), Window(10, 14.9), False),
+        (Window(10, 20), Window(0, 100), True),
+        (Window(10, 20), Window(20, 40), False),
+        (Window(10, 20), 10.0, True),
+        (Window(10, 20), 20.1, False),
+        (Window(5, 5), Window(10, 20), False),  # half of nothing is covered only by a look at its instant
+        (Window(5, 5), Window(4, 6), True),
+        (Moment(5), Window(5, 9), True),
+        (Moment(5), Window(5.1, 9), False),
+        (Moment(5), 6.0, True),
+        (Moment(5), 6.1, False),
+        (Moment(0), 0.0, True),
+    ],
+)
+def test_is_covered(evidence, looked, covered):
+    assert is_covered(evidence, looked) is covered
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+def test_the_interval_contains_the_mean_and_lies_within_the_values(values):
+    low, high = bootstrap_interval(values, draws=500)
+    assert low - 1e-9 <= np.mean(values) <= high + 1e-9
+    assert min(values) - 1e-9 <= low and high <= max(values) + 1e-9
+
+
+def test_the_interval_is_repeatable_and_its_seed_matters():
+    values = np.random.default_rng(0).random(40).tolist()
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+    assert bootstrap_interval(values) != bootstrap_interval(values, seed=1)
+
+
+def test_the_interval_is_about_that_of_the_normal_approximation():
+    values = np.random.default_rng(0).normal(0, 1, 400)
+    low, high = bootstrap_interval(values)
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+
+
+def test_questions_of_one_video_widen_the_interval():
+    values = [float(video % 2) for video in range(10) for _ in range(10)]
+    videos = [f"video {video}" for video in range(10) for _ in range(10)]
+    alone, clustered = bootstrap_interval(values), bootstrap_interval(values, videos)
+    assert clustered[1] - clustered[0] > 2 * (alone[1] - alone[0])
+    assert bootstrap_interval(values, list(range(100))) == pytest.approx(alone, abs=0.03)
+
+
+def test_the_paired_difference_is_tighter_than_its_parts():
+    before = np.random.default_rng(0).random(50)
+    after = before + 0.1
+    mean, (low, high) = paired_difference(after, before)
+    assert (mean, low, high) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1))
+    assert paired_difference(before, after)[0] == pytest.approx(-0.1)
+
+
+def test_paired_values_must_be_of_the_same_questions():
+    with pytest.raises(ValueError, match="differ in number: 2 and 3"):
+        paired_difference([1, 2], [1, 2, 3])
