@@ -59,7 +59,7 @@ seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): 
 	$(RUN) python -m medscope.seeds
 
 lock: $(READY)  ## resolve requirements.lock anew
-	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu//' requirements.lock
 
 clean:  ## delete the environment, resume checkpoints and the smoke run

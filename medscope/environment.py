@@ -87,10 +87,10 @@ class ClinicalVideoEnvironment:
         return show(self._store, self._path, seconds, max_pixels)
 
 
-def show(store: FrameStore, path: str, seconds: list[float], max_pixels: int) -> Blocks:
-    """The frames nearest to `seconds` as message content, each followed by its actual second."""
+def show(store: FrameStore, path: str, seconds: list[float], max_pixels: int, clock: float = 0.0) -> Blocks:
+    """The frames nearest to `seconds` as message content, each followed by its actual second (plus `clock`)."""
     images, times = store.frames(path, seconds, max_pixels)
     blocks: Blocks = []
     for image, time in zip(images, times, strict=True):
-        blocks += [{"type": "image", "image": image}, {"type": "text", "text": f" {time:g}s"}]
+        blocks += [{"type": "image", "image": image}, {"type": "text", "text": f" {time + clock:g}s"}]
     return blocks

@@ -105,13 +105,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A warm-up dialogue without tools: frames at `seconds` of the question's video, then one turn of the teacher."""
+    """A warm-up dialogue without tools: frames at `seconds` of the question's video, then one turn of the teacher.
+
+    Labels, `end` and turn count on a clock that is `clock` seconds ahead of the video's.
+    """
 
     question: str
     seconds: tuple[Seconds, ...]
     max_pixels: int
     end: Seconds
     turn: str
+    clock: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,10 @@ def test_a_crop_as_dense_as_the_file_shows_each_of_its_frames_once(fps):
         assert nearest_frames(seconds, fps, 100 * fps) == list(range(start * fps, (start + 2) * fps))
 
 
-def test_a_crop_of_a_long_window_shows_whole_seconds():
+def test_a_crop_shows_whole_seconds_once_they_are_2_s_apart():
     assert crop_seconds(Window(10, 26), 25, Limits(crop_frames=8)) == [11, 13, 15, 17, 19, 21, 23, 25]
+    closer = crop_seconds(Window(10, 22), 25, Limits(crop_frames=8))
+    assert closer == pytest.approx([10.75 + 1.5 * i for i in range(8)], abs=0.02)
 
 
 @given(st.floats(0, 1), st.integers(3, 10_000), RATES)

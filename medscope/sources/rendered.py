@@ -166,7 +166,7 @@ _LAPAROSCOPY = Family(
     instruments=("grasper", "scissors", "clipper", "suction", "cautery"),
     complications=("hemorrhage", "leak", "smoke", "burn", "perforation"),
     seconds=(60, 300),
-    fps=2,
+    fps=1,
     scenes=(3, 7),
 )
 FAMILIES: dict[str, Family] = {
@@ -176,7 +176,7 @@ FAMILIES: dict[str, Family] = {
         instruments=("forceps", "blade", "cannula", "probe", "hook"),
         complications=("bleeding", "bubbles", "prolapse", "tear", "edema"),
         seconds=(60, 240),
-        fps=2,
+        fps=1,
         scenes=(3, 8),
     ),
     "clips": Family(
@@ -192,7 +192,7 @@ FAMILIES: dict[str, Family] = {
         moments=True,
     ),
     "laparoscopy": _LAPAROSCOPY,
-    "laparoscopy_clips": replace(_LAPAROSCOPY, seconds=(10, 20), scenes=(2, 2), least_phase=4, gap=1),
+    "laparoscopy_clips": replace(_LAPAROSCOPY, seconds=(10, 20), fps=2, scenes=(2, 2), least_phase=4, gap=1),
 }
 
 

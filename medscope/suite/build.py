@@ -62,6 +62,7 @@ def build_suite(
     limits: Limits,
     skims_per_question: int,
     looks_per_question: int,
+    questions_per_video: int,
     caution: float,
     direct_share: float,
     seed: int,
@@ -71,6 +72,7 @@ def build_suite(
     recordings = render(counts, place.videos, seed, limits.skim_frames, workers)
     by_video = {recording.video: recording for recording in recordings}
     asked = [q for i, r in enumerate(recordings) for q in questions(r, np.random.default_rng([seed, 2, i]))]
+    asked = [q for q in asked if q.split != "sft"] + _sample(asked, "sft", questions_per_video, seed)
     split = {name: [q for q in asked if q.split == name] for name in ("warm_up", "sft")}
     lessons = make_lessons(
         split["warm_up"], by_video, store, limits, skims_per_question, looks_per_question, caution, seed
@@ -83,6 +85,16 @@ def build_suite(
     for name in FILES:
         write_jsonl(place.suite / f"{name}.jsonl", getattr(suite, name))
     return suite
+
+
+def _sample(asked: list[Question], split: str, most: int, seed: int) -> list[Question]:
+    """At most `most` questions per video of a split: many videos teach more than many questions about each."""
+    rng = np.random.default_rng([seed, 6])
+    by_video: dict[str, list[Question]] = {}
+    for question in asked:
+        if question.split == split:
+            by_video.setdefault(question.video, []).append(question)
+    return [found[i] for found in by_video.values() for i in sorted(rng.permutation(len(found))[:most])]
 
 
 def load_suite(place: "Layout") -> Suite:

@@ -14,16 +14,24 @@ from medscope.suite.captions import describe, storyline
 class Teacher:
     """Writes the turns of one question about a skim at `seconds` (whole seconds) that ends at `end` (s).
 
-    `caution` is the chance, for each side of a window, of one more skim second of slack.
+    `caution` is the chance, for each side of a window, of one more skim second of slack. `clock` is added to all
+    seconds: an excerpt may carry a clock of its own.
     """
 
     def __init__(
-        self, recording: Recording, question: Question, seconds: list[int], end: float, caution: float, seed: list[int]
+        self,
+        recording: Recording,
+        question: Question,
+        seconds: list[int],
+        end: float,
+        caution: float,
+        seed: list[int],
+        clock: int = 0,
     ):
         self.question = question
         self.segment = next(s for s in recording.segments if s.phase == question.phase)
-        self.story = storyline(recording, seconds, end)
-        self.anchors = [*seconds, round(end)]
+        self.story = [(phase, second + clock) for phase, second in storyline(recording, seconds, end)]
+        self.anchors = [second + clock for second in (*seconds, round(end))]
         self.caution = caution
         self.rng = np.random.default_rng(seed)
 

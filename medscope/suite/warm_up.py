@@ -1,4 +1,4 @@
-"""Stage I data: storylines of partial skims (long-video CoT) and dense looks at one phase (image-level CoT)."""
+"""Stage I data: storylines of excerpts (long-video CoT) and dense looks at one phase (image-level CoT)."""
 
 import numpy as np
 
@@ -8,7 +8,8 @@ from medscope.suite.teacher import Teacher
 from medscope.tools import Limits, crop_seconds, skim_seconds
 from medscope.video import FrameStore
 
-SHORTEST_RUN = 3  # skim frames
+FEWEST_FRAMES = 3  # of an excerpt's skim
+LATEST_SECOND = 240  # of an excerpt's clock
 
 
 def make_lessons(
@@ -28,27 +29,32 @@ def make_lessons(
         rng = np.random.default_rng([seed, 5, number])
         skim = skim_seconds(recording.duration, limits.skim_frames)
         if question.kind in ("grounding", "order") or recording.family == "clips":
-            lessons += [_storyline(question, recording, skim, limits, rng) for _ in range(skims_per_question)]
+            lessons += [_storyline(question, recording, limits, rng) for _ in range(skims_per_question)]
         if question.kind in ("instrument", "complication"):
             fps = store.video(recording.path).fps
             lessons += [_look(question, recording, skim, fps, limits, caution, rng) for _ in range(looks_per_question)]
     return [lesson for lesson in lessons if lesson is not None]
 
 
-def _storyline(
-    question: Question, recording: Recording, skim: list[int], limits: Limits, rng: np.random.Generator
-) -> Lesson | None:
-    """The direct turn on a random contiguous run of the skim that shows the queried phase (else None)."""
-    length = int(rng.integers(min(SHORTEST_RUN, len(skim)), len(skim) + 1))
-    first = int(rng.integers(0, len(skim) - length + 1))
-    anchors = [*skim, recording.duration]
-    seconds, end = skim[first : first + length], anchors[first + length]
-    teacher = Teacher(recording, question, seconds, end, 0.0, [0])
+def _storyline(question: Question, recording: Recording, limits: Limits, rng: np.random.Generator) -> Lesson | None:
+    """The direct turn on a skim of a random excerpt with a clock of its own; None if the excerpt lacks the phase.
+
+    Excerpts and clocks differ from lesson to lesson, so that seconds must be read off the frames, not remembered.
+    """
+    duration = int(recording.duration)
+    frames = int(rng.integers(FEWEST_FRAMES, limits.skim_frames + 1))
+    length = int(rng.integers(min(duration, 2 * FEWEST_FRAMES), duration + 1))
+    first = int(rng.integers(0, duration - length + 1))
+    seconds = [first + second for second in skim_seconds(length, frames)]
+    clock = int(rng.integers(-first, max(LATEST_SECOND - first - length, -first) + 1))
+    end = first + length
+    teacher = Teacher(recording, question, seconds, end, 0.0, [0], clock)
     seen = teacher.hypothesis()
-    follower_hidden = question.kind == "order" and seen is not None and seen.end == round(end)
-    if seen is None or follower_hidden:
+    if seen is None or (question.kind == "order" and seen.end == end + clock):  # what follows is not in the excerpt
         return None
-    return Lesson(question.id, tuple(map(float, seconds)), limits.skim_pixels, end, teacher.direct_turn())
+    return Lesson(
+        question.id, tuple(map(float, seconds)), limits.skim_pixels, end + clock, teacher.direct_turn(), float(clock)
+    )
 
 
 def _look(

@@ -1,0 +1,113 @@
+"""Slow: the whole chain of notebooks at smoke scale, TRL's trainer on our environment, and resume after kill -9."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.stage import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def run_stage(*words: str) -> subprocess.Popen:
+    """`python -m medscope.stage --smoke ..` in a process group of its own, its MLflow runs kept in smoke/."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "medscope.stage", "--smoke", *words],
+        cwd=ROOT,
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{ROOT / 'smoke' / 'mlflow.db'}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def smoke() -> Path:
+    """The smoke chain, run once."""
+    shutil.rmtree(ROOT / "smoke", ignore_errors=True)
+    (ROOT / "smoke").mkdir()
+    running = run_stage("all")
+    output, _ = running.communicate()
+    assert running.returncode == 0, output[-5000:]
+    return ROOT / "smoke"
+
+
+def test_the_chain_ends_in_a_table_of_all_systems_and_splits(smoke):
+    table = json.loads((smoke / "metrics" / "evaluate.json").read_text())
+    assert set(table) == {"prior", "uniform", "sft", "rl", "oracle"}
+    for splits in table.values():
+        assert set(splits) == {"cataract", "clips", "laparoscopy"}
+        for scores in splits.values():
+            for name in ("tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_miou", "vqa_acc", "evidence_miou", "accuracy"):
+                value = scores[name]
+                assert value is None or 0 <= scores[f"{name}_ci"][0] <= value <= scores[f"{name}_ci"][1] <= 1
+    assert table["oracle"]["cataract"]["evidence_miou"] > 0.95, "the oracle's crops are the evidence"
+
+
+def test_every_stage_left_one_mlflow_run_with_parameters_and_curves(smoke):
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{smoke / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("medscope-smoke").experiment_id])
+    by_name = {run.info.run_name: run for run in runs}
+    assert {"synthesize_data", "warm_up", "sft", "ga_grpo", "ablations", "evaluate"} <= set(by_name)
+    assert all(run.info.status == "FINISHED" and run.data.tags["git_commit"] for run in runs)
+    assert by_name["ga_grpo"].data.params["stage.modulation"] == "binary"
+    for name in ("reward", "reward_crop", "tool_call_rate", "tool_failure_rate", "iou", "entropy"):
+        history = client.get_metric_history(by_name["ga_grpo"].info.run_id, name)
+        assert len(history) == 3, f"{name} has {len(history)} points for 3 updates"
+
+
+@pytest.mark.parametrize(("name", "moment"), [("sft", "checkpoint-3"), ("ga_grpo", "checkpoint-2")])
+def test_a_killed_stage_resumes_and_ends_with_the_same_weights(smoke, name, moment):
+    saved = smoke / "checkpoints" / name / "model.safetensors"
+    before = saved.read_bytes()
+    running = run_stage(name)
+    deadline = time.time() + 180
+    while not list((smoke / "scratch" / name).glob(f"*/{moment}/trainer_state.json")):
+        assert time.time() < deadline and running.poll() is None, "no resume checkpoint appeared before the stage ended"
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    assert saved.read_bytes() == before, "a killed stage must not touch the last whole checkpoint"
+    again = run_stage(name)
+    output, _ = again.communicate()
+    assert again.returncode == 0, output[-3000:]
+    assert saved.read_bytes() == before, "resumed training must end where an uninterrupted one does"
+
+
+def test_the_environment_works_unchanged_in_stock_trl(policy, store, tiny_limits, operation, tmp_path):
+    """TRL's GRPOTrainer resets it with the dataset's columns, lists its tools and trains a step."""
+    from trl import GRPOConfig, GRPOTrainer
+
+    made = []
+
+    def factory() -> ClinicalVideoEnvironment:
+        made.append(ClinicalVideoEnvironment(store, tiny_limits))
+        return made[-1]
+
+    question = [{"role": "user", "content": "When does the incision take place?"}]
+    trainer = GRPOTrainer(
+        model=policy.model,
+        reward_funcs=lambda completions, **_: [float(len(str(c)) % 3) for c in completions],
+        args=GRPOConfig(str(tmp_path), max_steps=1, per_device_train_batch_size=2, num_generations=2, beta=0.0,
+                        max_completion_length=8, report_to=[], use_cpu=True, bf16=False, save_strategy="no"),
+        train_dataset=Dataset.from_list([{"prompt": question, "path": operation.path}] * 4),
+        processing_class=policy.processor,
+        environment_factory=factory,
+    )  # fmt: skip
+    assert {tool.__name__ for tool in trainer._env_tools[None]} == {"crop_video", "get_frame"}
+    trainer.train()
+    assert any(environment._path == operation.path for environment in made)
+    blocks = made[-1].crop_video(start_time=1.0, end_time=3.0)
+    assert blocks[0]["type"] == "image"

@@ -1,0 +1,82 @@
+"""Notebooks: thin, stripped, every parameter declared, given and used."""
+
+import ast
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from medscope.stage import (
+    NOTEBOOKS,
+    ROOT,
+    StageError,
+    check_keys,
+    declared_parameters,
+    read_parameters,
+    stage_parameters,
+)
+from medscope.tools import Limits
+
+ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def code_cells(path: Path) -> list[dict]:
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def sources(path: Path) -> list[str]:
+    return ["".join(cell["source"]) for cell in code_cells(path)]
+
+
+def test_there_is_one_notebook_per_stage_and_one_to_explore():
+    assert [path.stem for path in ALL] == [*NOTEBOOKS.values(), "explore"]
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_a_notebook_is_thin_and_stripped(path):
+    cells = code_cells(path)
+    assert len(cells) <= 12
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    nodes = [node for source in sources(path) for node in ast.walk(ast.parse(source))]
+    assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in nodes)
+
+
+@pytest.mark.parametrize("path", [p for p in ALL if p.stem != "explore"], ids=lambda p: p.stem)
+def test_a_notebook_ends_in_assertions(path):
+    assert "assert " in sources(path)[-1]
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_every_parameter_is_a_commented_literal_and_is_used(path):
+    parameters = declared_parameters(path)
+    cells = sources(path)
+    cell = next(s for s in cells if set(parameters) <= set(re.findall(r"^(\w+) = ", s, re.MULTILINE)))
+    for node in ast.parse(cell).body:
+        assert isinstance(node, ast.Assign)
+        ast.literal_eval(node.value)  # raises for anything else
+    rest = "\n".join(s for s in cells if s != cell)
+    names = {node.id for node in ast.walk(ast.parse(rest)) if isinstance(node, ast.Name)}
+    through_limits = {f.name for f in fields(Limits)} if "limits_from(globals())" in rest else set()
+    assert not set(parameters) - names - through_limits
+
+
+@pytest.mark.parametrize("stage", NOTEBOOKS)
+def test_params_yaml_gives_exactly_the_declared_parameters(stage):
+    assert stage_parameters(stage)
+
+
+@pytest.mark.parametrize("variant", read_parameters()["ablation_overrides"])
+def test_every_ablation_variant_is_a_valid_run(variant):
+    parameters = stage_parameters("ga_grpo", ["seed=3"], variant)
+    assert parameters["variant"] == f"ablation/{variant}_3"
+
+
+def test_unknown_and_missing_parameters_are_named():
+    with pytest.raises(StageError, match="unknown: b; missing: c"):
+        check_keys("sft", {"a": 1, "b": 2}, {"a": 1, "c": 3})
+    with pytest.raises(StageError, match="no variant 'nonsense'"):
+        stage_parameters("ga_grpo", variant="nonsense")
+    with pytest.raises(StageError, match="not of the form"):
+        stage_parameters("sft", ["steps"])
