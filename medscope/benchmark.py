@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from pydantic.dataclasses import dataclass
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from medscope.dialogue import call_text, parse_answer, parse_window, window_text
 from medscope.environment import ClinicalVideoEnvironment
@@ -94,7 +94,7 @@ def oracle_turn(question: Question, recording: Recording, limits: Limits) -> str
     teacher = Teacher(recording, question, seconds, recording.duration, 0.0, [0])
     window = evidence_window(question.evidence)
     call = call_text("crop_video", {"start_time": window.start, "end_time": min(window.end, recording.duration)})
-    return teacher.storyline_thought("look") + call
+    return teacher.thought("look") + call
 
 
 class Prior:

@@ -23,6 +23,7 @@ from medscope.environment import ClinicalVideoEnvironment
 from medscope.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
 from medscope.policy import Policy
+from medscope.progress import show_as_text
 from medscope.records import Question, Recording
 from medscope.rewards import Reward, RewardSettings, reward
 from medscope.rollout import Context, Piece, Rollout, roll_out
@@ -241,6 +242,7 @@ def train(
     trainer = GAGRPOTrainer(
         policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings
     )
+    show_as_text(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
     policy.cache_features = False
     return trainer.state.log_history

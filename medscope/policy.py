@@ -152,7 +152,10 @@ def load_policy(source: str | Path, lora_rank: int = 0, load_in_4bit: bool = Fal
     adapter = Path(source) / "adapter_config.json"
     base = LoraConfig.from_pretrained(source).base_model_name_or_path if adapter.exists() else source
     quantised = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+        llm_int8_skip_modules=["model.visual", "lm_head"],  # only the language model is large
     )
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         base,
@@ -192,7 +195,7 @@ def tiny_policy(seed: int = 0) -> Policy:
             "fullatt_block_indexes": [0, 1, 2], "initializer_range": 0.06,
         },
         image_token_id=ids[IMAGE_TOKEN], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+        vision_start_token_id=ids[IMAGE_TOKEN], vision_end_token_id=ids[IMAGE_TOKEN],  # no brackets in its tokenizer
         tie_word_embeddings=True,
     )  # fmt: skip
     model = Qwen2_5_VLForConditionalGeneration(config)

@@ -105,17 +105,20 @@ class Question:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A warm-up dialogue without tools: frames at `seconds` of the question's video, then one turn of the teacher.
+    """A warm-up dialogue without tools: frames of `video` at `seconds` and a question, then one turn of the teacher.
 
-    Labels, `end` and turn count on a clock that is `clock` seconds ahead of the video's.
+    Labels, `end` and turn count on a clock that is `clock` seconds ahead of the video's. With `captions` there is no
+    video: they stand in the place of the frames.
     """
 
-    question: str
+    video: str
+    text: str
     seconds: tuple[Seconds, ...]
     max_pixels: int
     end: Seconds
     turn: str
     clock: float = 0.0
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from trl import SFTConfig, SFTTrainer
 
 from medscope.dialogue import opening
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import Policy
+from medscope.progress import show_as_text
 from medscope.records import Lesson, Question, Trajectory
 from medscope.rollout import RESPONSE_HEAD, RESPONSE_TAIL, Piece, blocks_piece, execute_call, prompt_piece
 from medscope.stage import last_checkpoint, report_to
@@ -31,9 +32,13 @@ class Example:
     pieces: tuple[Piece, ...]
 
 
-def lesson_example(policy: Policy, lesson: Lesson, question: Question, path: str, store: FrameStore) -> Example:
-    """A warm-up lesson: its frames and question, then the teacher's turn."""
-    messages = opening(question.text, lesson_blocks(lesson, path, store), tools=False)
+Examples = tuple[list[Example], list[Example]]  # for training, held out
+MOST_HELD_OUT = 320  # examples; the curves need no more
+
+
+def lesson_example(policy: Policy, lesson: Lesson, path: str, store: FrameStore) -> Example:
+    """A warm-up lesson: its frames (or captions) and question, then the teacher's turn."""
+    messages = opening(lesson.text, lesson_blocks(lesson, path, store), tools=False)
     return Example((prompt_piece(policy, messages, tools=False), _spoken(policy, lesson.turn)))
 
 
@@ -54,34 +59,33 @@ def _spoken(policy: Policy, turn: str) -> Piece:
     return Piece([*policy.encode(turn), policy.turn_end], spoken=True)
 
 
-HELD_OUT_EVERY = 20  # every 20th video of a split is held out from training, for the curves
+HELD_OUT_EVERY = 20  # every 20th video of a split (or captioned lesson) is held out from training, for the curves
 
 
-def lesson_examples(policy: Policy, suite: Suite, store: FrameStore) -> tuple[list[Example], list[Example]]:
-    """All lessons as examples: for training, and on held-out videos."""
-    progress = tqdm(suite.lessons, desc="frames", unit="lesson")
-    made = [(x, lesson_example(policy, x, suite.question(x), suite.recording(x).path, store)) for x in progress]
-    return _by_video(suite, made)
+def lesson_examples(policy: Policy, suite: Suite, store: FrameStore, captioned: bool) -> Examples:
+    """The captioned or the framed lessons as examples: for training, and held out."""
+    lessons = [lesson for lesson in suite.lessons if bool(lesson.captions) == captioned]
+    made = []
+    for number, lesson in enumerate(tqdm(lessons, desc="lessons", unit="lesson")):
+        path = "" if captioned else suite.recordings_by_video[lesson.video].path
+        made.append((lesson.video or str(number), lesson_example(policy, lesson, path, store)))
+    return _hold_out(made)
 
 
-def trajectory_examples(
-    policy: Policy, suite: Suite, environment: ClinicalVideoEnvironment
-) -> tuple[list[Example], list[Example]]:
+def trajectory_examples(policy: Policy, suite: Suite, environment: ClinicalVideoEnvironment) -> Examples:
     """All trajectories as examples: for training, and on held-out videos."""
-    progress = tqdm(suite.trajectories, desc="frames", unit="trajectory")
-    made = [
-        (t, trajectory_example(policy, t, suite.question(t), suite.recording(t).path, environment)) for t in progress
-    ]
-    return _by_video(suite, made)
+    made = []
+    for trajectory in tqdm(suite.trajectories, desc="trajectories", unit="trajectory"):
+        recording, question = suite.recording(trajectory), suite.questions[trajectory.question]
+        example = trajectory_example(policy, trajectory, question, recording.path, environment)
+        made.append((recording.video, example))
+    return _hold_out(made)
 
 
-def _by_video(suite: Suite, made: list[tuple[Lesson | Trajectory, Example]]) -> tuple[list[Example], list[Example]]:
-    videos = list(dict.fromkeys(suite.recording(record).video for record, _ in made))
-    held_out = set(videos[::HELD_OUT_EVERY])
-    split: tuple[list[Example], list[Example]] = ([], [])
-    for record, example in made:
-        split[suite.recording(record).video in held_out].append(example)
-    return split
+def _hold_out(made: list[tuple[str, Example]]) -> Examples:
+    held_out = set(list(dict.fromkeys(source for source, _ in made))[::HELD_OUT_EVERY])
+    training = [example for source, example in made if source not in held_out]
+    return training, [example for source, example in made if source in held_out][:MOST_HELD_OUT]
 
 
 def collate(policy: Policy, examples: list[Example]) -> dict[str, torch.Tensor]:
@@ -101,7 +105,9 @@ def collate(policy: Policy, examples: list[Example]) -> dict[str, torch.Tensor]:
             start = here.stop
     kinds = (ids == policy.image_token).int()
     batch = {"input_ids": ids, "labels": labels, "attention_mask": mask, "mm_token_type_ids": kinds}
-    return {**batch, **policy.processor.image_processor(images, do_resize=False, return_tensors="pt")}
+    if images:
+        batch |= policy.processor.image_processor(images, do_resize=False, return_tensors="pt")
+    return batch
 
 
 def fine_tune(
@@ -157,6 +163,7 @@ def fine_tune(
         processing_class=policy.processor,
         data_collator=lambda rows: collate(policy, [(examples + held_out)[row["number"]] for row in rows]),
     )
+    show_as_text(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
     policy.forget_features()
     return trainer.state.log_history

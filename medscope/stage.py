@@ -126,6 +126,7 @@ def run(stage: str, parameters: dict[str, Any], smoke: bool = False) -> Path:
         mlflow.set_tags({"stage": stage, "git_commit": commit, **data_hashes(name)})
         mlflow.log_params({f"stage.{key}": value for key, value in parameters.items()})
         os.environ["MLFLOW_RUN_ID"] = active.info.run_id
+        os.environ.setdefault("TQDM_MININTERVAL", "5")  # seconds between updates of a progress bar in the log
         try:
             papermill.execute_notebook(
                 f"notebooks/{NOTEBOOKS[stage]}.ipynb",

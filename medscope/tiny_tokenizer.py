@@ -1,23 +1,25 @@
 """The frozen tokenizer of the tiny profile: `python -m medscope.tiny_tokenizer` writes medscope/tiny/tokenizer.json.
 
-Whole words and whole seconds are one token each (a copied second is then one induction step), everything else falls
-back to bytes. The fixed system prompts, tool block included, are one token each: a 1.5M model learns them as two
-embeddings, a real model reads them in full. Committed, so that it does not change when the rendered world does.
+Whole words and whole seconds are one token each, everything else falls back to bytes. The brackets around a frame are
+dropped, so that a frame is directly followed by its second: to copy it is then one plain induction step. The fixed
+system prompts, tool block included, are one token each: a 1.5M model learns them as two embeddings, a real model reads
+them in full. Committed, so that it does not change when the rendered world does.
 """
 
 import json
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from medscope.dialogue import CHAT_TEMPLATE, SYSTEM, SYSTEM_TOOLS, TOOLS, call_text, opening, window_text
-from medscope.policy import TINY_TOKENIZER, UNSPOKEN
+from medscope.policy import TINY_TOKENIZER
 from medscope.records import Window
 from medscope.sources.rendered import FAMILIES
 from medscope.suite.questions import TEMPLATES
 
 LAST_SECOND = 300
-SPECIAL = [*UNSPOKEN[:6], "<|im_end|>"]
+SPECIAL = ["<|image_pad|>", "<|video_pad|>", "<|im_start|>", "<|endoftext|>", "<|im_end|>"]
+FRAME_BRACKETS = ["<|vision_start|>", "<|vision_end|>"]
 TAGS = [f"<{slash}{tag}>" for tag in ("think", "tool_call", "tool_response", "answer") for slash in ("", "/")]
 WORDS = Regex(r" ?\p{L}+(?:_\p{L}+)*| ?\d+|\n| ?[^\s\p{L}\d]+|\s+")
 
@@ -37,14 +39,7 @@ def corpus() -> list[str]:
     texts += [call_text("crop_video", {"start_time": 1, "end_time": 2}), call_text("get_frame", {"timestamp": 1})]
     texts += [f" {second}" for second in range(LAST_SECOND + 1)] + [str(digit) for digit in range(100)]
     texts += [window_text(Window(1, 2)), "find x | x 1 end 2 | x 1 2 | look | answer", " 1s end 2s", " 1.5s .25s .75s"]
-    texts += [
-        "x with x and x",
-        "Tell the storyline.",
-        "Describe the x.",
-        "user\nassistant\nsystem\n",
-        SYSTEM,
-        SYSTEM_TOOLS,
-    ]
+    texts += ["x with x and x", "user\nassistant\nsystem\n", "error: ", SYSTEM, SYSTEM_TOOLS]
     return texts
 
 
@@ -57,6 +52,7 @@ def build() -> Tokenizer:
         for word, _ in splitter.pre_tokenize_str(text):
             vocabulary.setdefault(word, len(vocabulary))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(bracket, "") for bracket in FRAME_BRACKETS])
     tokenizer.pre_tokenizer, tokenizer.decoder = splitter, decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     phrases = [*TAGS, system_block(tools=False), system_block(tools=True)]

@@ -51,7 +51,7 @@ def test_a_refused_call_does_not_move_the_last_window_or_moment(environment):
 
 
 def test_every_frame_is_followed_by_its_own_second(environment, store, operation):
-    blocks = environment.crop_video(30, 37)
+    blocks = environment.crop_video(30, 38)
     assert [block["type"] for block in blocks] == ["image", "text"] * 8
     video = store.video(operation.path)
     for image, label in zip(blocks[::2], blocks[1::2], strict=True):

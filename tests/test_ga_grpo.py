@@ -103,10 +103,11 @@ def test_loss_and_gradient_equal_stock_trl_without_modulation(policy, rollouts, 
             num_generations=4,
             bf16=False,
             use_cpu=True,
-        ),  # fmt: skip
+        ),
         train_dataset=Dataset.from_dict({"prompt": [[{"role": "user", "content": "?"}]]}),
         processing_class=policy.processor,
     )
+    trainer.current_gradient_accumulation_steps = 1  # set by Trainer.train, which is not run here
     theirs = trainer._compute_loss(policy.model, trl_inputs(policy, rollouts, advantages))
     theirs.backward()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)

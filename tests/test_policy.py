@@ -74,7 +74,9 @@ def test_placeholders_widen_to_the_tokens_of_their_frames(policy):
 
 
 def test_what_only_the_environment_writes_is_never_sampled(policy):
-    assert policy.tokenizer.convert_ids_to_tokens(policy.unspoken) == list(UNSPOKEN)
+    assert set(policy.tokenizer.convert_ids_to_tokens(policy.unspoken)) == set(UNSPOKEN) - set(
+        tiny_tokenizer.FRAME_BRACKETS
+    )
     assert policy.turn_end not in policy.unspoken and policy.tokenizer.eos_token == TURN_END
     assert policy.image_token == policy.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
 
@@ -86,7 +88,7 @@ SIZES = [(28, 28), (56, 28), (28, 112), (84, 84), (140, 56)]
 def test_rope_positions_are_those_of_the_model(seed, policy):
     shuffled = random.Random(seed)
     images = [picture(*shuffled.choice(SIZES)) for _ in range(seed)]  # seed 0: text alone
-    words = [" ".join(["x"] * shuffled.randint(0, 4)) for _ in range(seed + 1)]
+    words = [" ".join(["x"] * shuffled.randint(1, 4)) for _ in range(seed + 1)]  # a second always follows a frame
     ids = policy.encode(FRAME_TEXT.join(words) + " end", images)
     tokens = torch.tensor([ids])
     grid = policy.pixels(images)["image_grid_thw"] if images else None

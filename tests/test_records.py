@@ -36,7 +36,7 @@ RECORDS = [
     Caption("v", Window(0, 9), "Größe “1 µm”\n<think>"),
     question(Window(1, 2)),
     question(Moment(1)),
-    Lesson("v:x:y", (0.0, 1.5), 784, 9.0, "<think>a</think><answer>b</answer>"),
+    Lesson("v", "What?", (0.0, 1.5), 784, 9.0, "<think>a</think><answer>b</answer>", captions=("a", "b")),
     ToolCall("get_frame", {"timestamp": 3, "deep": {"er": [1.5, None, "x"]}}, executed=False, message="no"),
     Trajectory("v:x:y", ("one", "two"), (ToolCall("get_frame", {"timestamp": 3}, True),), tools=False),
 ]

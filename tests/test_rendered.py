@@ -8,8 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from medscope.sources import rendered
-from medscope.sources.rendered import FAMILIES, draw, render, sample_recording, skim_seconds, write_video
+from medscope.sources.drawing import draw
+from medscope.sources.looks import DETAILS
+from medscope.sources.rendered import FAMILIES, render, sample_recording, write_video
+from medscope.tools import skim_seconds
 
 SKIM_FRAMES = 16
 
@@ -85,7 +87,7 @@ def test_names_are_single_words_of_one_meaning():
     assert len(names) == len(set(names))
     assert all(name.isalpha() and name.islower() for name in names)
     assert len({name for f in families for name in f.instruments}) == 15
-    assert set(rendered.DETAILS) == {name for f in families for name in (*f.instruments, *f.complications)}
+    assert set(DETAILS) == {name for f in families for name in (*f.instruments, *f.complications)}
 
 
 def test_a_skim_that_leaves_no_gap_is_refused():

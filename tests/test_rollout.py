@@ -1,4 +1,4 @@
-"""The rollout engine: exact against plain forwards and stock `generate`, on ragged turns, several videos, failed calls."""
+"""The rollout engine: exact against plain forwards and stock `generate`; ragged turns, several videos, failed calls."""
 
 import numpy as np
 import pytest
@@ -123,5 +123,5 @@ def test_a_dialogue_without_end_stops_at_the_call_limit(policy, environments):
 
 
 def test_number_of_environments_must_match(policy, environments):
-    with pytest.raises(ValueError, match="do not match"):
+    with pytest.raises(ValueError, match="need as many environments"):
         roll_out(policy, environments[:2], ["?"], group=3)

@@ -12,8 +12,7 @@ from medscope.metrics import evidence_window
 from medscope.records import Caption, Moment, Window
 from medscope.suite.captions import captions, describe, storyline
 from medscope.suite.questions import questions, rejections, too_long
-from medscope.suite.warm_up import lesson_blocks, make_lessons
-from medscope.tools import skim_seconds
+from medscope.suite.warm_up import captioned_lessons, framed_lessons, lesson_blocks
 
 
 def ask(recording):
@@ -43,6 +42,10 @@ def test_the_storyline_of_a_skim_tells_what_its_seconds_see(operation):
         ("hydrodissection", 77),
         ("end", 90),
     ]
+
+
+def test_at_a_boundary_the_later_phase_is_seen(operation):
+    assert storyline(operation, [14], 145) == [("viscoelastic", 14), ("end", 145)]
 
 
 def test_questions_carry_the_answer_and_the_evidence_of_their_segment(recording):
@@ -111,37 +114,58 @@ def test_evidence_of_more_than_70_percent_or_300_s_is_too_long(evidence, duratio
     assert too_long(evidence, duration) is long
 
 
-def test_lessons_show_seconds_of_the_skim_or_a_dense_look(recording, store, tiny_limits):
-    asked = {question.id: question for question in ask(recording)}
-    lessons = make_lessons(list(asked.values()), {recording.video: recording}, store, tiny_limits, 3, 2, 0.5, 0)
-    skim = skim_seconds(recording.duration, tiny_limits.skim_frames)
-    looks = [lesson for lesson in lessons if lesson.max_pixels == tiny_limits.crop_pixels]
-    stories = [lesson for lesson in lessons if lesson.max_pixels == tiny_limits.skim_pixels]
-    assert len(looks) + len(stories) == len(lessons) and looks and stories
+def teach(recording, store, limits, skims=5, looks=2):
+    return framed_lessons(ask(recording), {recording.video: recording}, store, limits, skims, looks, 0.5, 0)
+
+
+def test_storyline_lessons_tell_an_excerpt_in_the_seconds_of_its_own_clock(recording, store, tiny_limits):
+    asked = {question.text: question for question in ask(recording)}
+    lessons = [le for le in teach(recording, store, tiny_limits) if le.max_pixels == tiny_limits.skim_pixels]
+    assert len({lesson.clock for lesson in lessons}) > 5
     for lesson in lessons:
-        question = asked[lesson.question]
-        assert is_well_formed([lesson.turn]) and lesson.end in {*skim, recording.duration}
-        assert list(lesson.seconds) == sorted(lesson.seconds) and lesson.seconds[-1] < lesson.end
-        if question.kind != "grounding":
+        question, seconds = asked[lesson.text], list(lesson.seconds)
+        shown = [second + lesson.clock for second in seconds]
+        assert is_well_formed([lesson.turn]) and len(seconds) <= tiny_limits.skim_frames
+        assert seconds == sorted(map(round, seconds)) and seconds[0] >= 0 and seconds[-1] <= recording.duration
+        assert shown[0] >= 0 and shown[-1] < lesson.end <= recording.duration + lesson.clock
+        assert any(evidence_window(question.evidence).contains(second) for second in seconds)
+        if question.kind == "grounding":
+            window = parse_window(parse_answer(lesson.turn))
+            assert window.start in shown and window.end in (*shown, lesson.end)
+        else:
             assert parse_answer(lesson.turn) == question.answer
-    for lesson in stories:
-        first = skim.index(lesson.seconds[0])
-        assert list(lesson.seconds) == skim[first : first + len(lesson.seconds)]  # a run without gaps
-        evidence = evidence_window(asked[lesson.question].evidence)
-        assert any(evidence.contains(second) for second in lesson.seconds)
+
+
+def test_captioned_lessons_tell_the_story_of_their_captions(store):
+    lessons = captioned_lessons(50, 20, seed=0)
+    assert lessons == captioned_lessons(50, 20, seed=0) != captioned_lessons(50, 20, seed=1)
+    for lesson in lessons:
+        assert is_well_formed([lesson.turn]) and 3 <= len(lesson.captions) == len(lesson.seconds) <= 20
+        text = lesson_blocks(lesson, "", store)[0]["text"]
+        for caption, second in zip(lesson.captions, lesson.seconds, strict=True):
+            assert f" {caption}<|vision_end|> {second:g}s" in text and f"{caption} {second:g}" in lesson.turn
         window = parse_window(parse_answer(lesson.turn))
-        assert window is None or {window.start, window.end} <= {*lesson.seconds, lesson.end}
-    for lesson in looks:
-        assert asked[lesson.question].kind in ("instrument", "complication")
-        assert len(lesson.seconds) <= tiny_limits.crop_frames
-        segment = next(s for s in recording.segments if s.phase == asked[lesson.question].phase)
-        assert describe(segment) in lesson.turn
+        asked = next(i for i, caption in enumerate(lesson.captions) if caption in lesson.text)
+        assert (window.start, window.end) == (lesson.seconds[asked], [*lesson.seconds, lesson.end][asked + 1])
 
 
-def test_a_lesson_opens_with_its_frames_and_its_end(operation, store, tiny_limits):
-    question = of_kind(operation, "grounding")
-    lesson = make_lessons([question], {operation.video: operation}, store, tiny_limits, 20, 0, 0.0, 0)[0]
-    blocks = lesson_blocks(lesson, operation.path, store)
-    labels = [block["text"] for block in blocks if block["type"] == "text"]
-    assert labels == [*(f" {second:g}s" for second in lesson.seconds), f" end {lesson.end:g}s"]
-    assert sum(block["type"] == "image" for block in blocks) == len(lesson.seconds)
+def test_look_lessons_describe_what_a_dense_look_shows(recording, store, tiny_limits):
+    asked = {question.text: question for question in ask(recording)}
+    lessons = [le for le in teach(recording, store, tiny_limits) if le.max_pixels == tiny_limits.crop_pixels]
+    assert len(lessons) == 2 * sum(q.kind in ("instrument", "complication") for q in asked.values())
+    for lesson in lessons:
+        question = asked[lesson.text]
+        segment = next(s for s in recording.segments if s.phase == question.phase)
+        assert lesson.clock == 0 and len(lesson.seconds) <= tiny_limits.crop_frames
+        assert lesson.seconds[-1] < lesson.end <= recording.duration
+        assert is_well_formed([lesson.turn]) and describe(segment) in lesson.turn
+        assert parse_answer(lesson.turn) == question.answer
+
+
+def test_the_frames_of_a_lesson_are_labelled_on_its_clock(recording, store, tiny_limits):
+    """A turn tells its storyline on this clock; labels on another one would teach a model to make seconds up."""
+    for lesson in teach(recording, store, tiny_limits):
+        blocks = lesson_blocks(lesson, recording.path, store)
+        labels = [float(b["text"].strip(" ends")) for b in blocks if b["type"] == "text"]
+        assert labels[:-1] == pytest.approx([second + lesson.clock for second in lesson.seconds], abs=0.51)
+        assert labels[-1] == lesson.end and sum(b["type"] == "image" for b in blocks) == len(lesson.seconds)

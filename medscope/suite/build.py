@@ -13,7 +13,7 @@ from medscope.sources.rendered import render
 from medscope.suite.captions import captions
 from medscope.suite.questions import CHALLENGING, questions
 from medscope.suite.trajectories import make_trajectories
-from medscope.suite.warm_up import make_lessons
+from medscope.suite.warm_up import captioned_lessons, framed_lessons
 from medscope.tools import Limits
 from medscope.video import FrameStore
 
@@ -48,11 +48,8 @@ class Suite:
     def questions(self) -> dict[str, Question]:
         return {question.id: question for question in self.question_list}
 
-    def question(self, record: Lesson | Trajectory) -> Question:
-        return self.questions[record.question]
-
-    def recording(self, record: Lesson | Trajectory) -> Recording:
-        return self.recordings_by_video[self.question(record).video]
+    def recording(self, trajectory: Trajectory) -> Recording:
+        return self.recordings_by_video[self.questions[trajectory.question].video]
 
 
 def build_suite(
@@ -61,6 +58,7 @@ def build_suite(
     store: FrameStore,
     limits: Limits,
     skims_per_question: int,
+    captioned: int,
     looks_per_question: int,
     questions_per_video: int,
     caution: float,
@@ -74,7 +72,7 @@ def build_suite(
     asked = [q for i, r in enumerate(recordings) for q in questions(r, np.random.default_rng([seed, 2, i]))]
     asked = [q for q in asked if q.split != "sft"] + _sample(asked, "sft", questions_per_video, seed)
     split = {name: [q for q in asked if q.split == name] for name in ("warm_up", "sft")}
-    lessons = make_lessons(
+    lessons = captioned_lessons(captioned, limits.skim_frames, seed) + framed_lessons(
         split["warm_up"], by_video, store, limits, skims_per_question, looks_per_question, caution, seed
     )
     environment = ClinicalVideoEnvironment(store, limits)
@@ -118,6 +116,6 @@ def summarise(suite: Suite) -> dict[str, Any]:
         }
     kinds = Counter((q.family, q.kind) for q in suite.question_list)
     answers = Counter((q.family, q.kind, q.answer) for q in suite.question_list if q.kind in CHALLENGING)
-    enough = {key: kinds[key[:2]] for key in answers if kinds[key[:2]] >= 200}  # shares of few questions are noise
+    enough = {key: kinds[key[:2]] for key in answers if kinds[key[:2]] >= 500}  # shares of few questions are noise
     chance = max((answers[key] / total for key, total in enough.items()), default=0.0)
     return {"splits": splits, "rejected": suite.rejected, "chance": round(chance, 3)}

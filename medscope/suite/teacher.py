@@ -42,14 +42,10 @@ class Teacher:
                 return Window(start, end)
         return None
 
-    def storyline_thought(self, plan: str) -> str:
-        """`find X | A 0 B 21 X 34 C 64 end 150 | X 34 64 | look`: the skim with its time anchors, then a hypothesis."""
-        story = " ".join(f"{phase} {second}" for phase, second in self.story)
+    def thought(self, plan: str) -> str:
+        """The storyline thought of this question; for a moment, the hypothesis is one second."""
         seen = self.hypothesis()
-        end = "" if self.segment.moment is not None else f" {seen.end:g}"
-        return (
-            f"<think>find {self.question.phase} | {story} | {self.question.phase} {seen.start:g}{end} | {plan}</think>"
-        )
+        return storyline_thought(self.question.phase, self.story, seen, plan, self.segment.moment is not None)
 
     def window(self) -> Window:
         """The window to crop, its edges on seconds that the skim has shown."""
@@ -67,7 +63,7 @@ class Teacher:
         """The turns with tools: storyline, hypothesis, crop, (for a moment: one frame,) what is seen, the answer."""
         window = self.window()
         crop = call_text("crop_video", {"start_time": window.start, "end_time": window.end})
-        turns = [self.storyline_thought("look") + crop]
+        turns = [self.thought("look") + crop]
         if self.segment.moment is not None:
             frame = call_text("get_frame", {"timestamp": self.segment.moment})
             turns.append(f"<think>{self.question.phase} {self.segment.moment:g} | look</think>{frame}")
@@ -81,4 +77,13 @@ class Teacher:
     def direct_turn(self) -> str:
         """The only turn without tools: the storyline, then the answer that the skim suggests (a guess for details)."""
         answer = window_text(self.hypothesis()) if self.question.kind == "grounding" else self.question.answer
-        return self.storyline_thought("answer") + f"<answer>{answer}</answer>"
+        return self.thought("answer") + f"<answer>{answer}</answer>"
+
+
+def storyline_thought(
+    phase: str, story: list[tuple[str, int]], seen: Window, plan: str, is_moment: bool = False
+) -> str:
+    """`find X | A 0 B 21 X 34 C 64 end 150 | X 34 64 | look`: the skim with its time anchors, then a hypothesis."""
+    told = " ".join(f"{name} {second}" for name, second in story)
+    hypothesis = f"{phase} {seen.start:g}" if is_moment else f"{phase} {seen.start:g} {seen.end:g}"
+    return f"<think>find {phase} | {told} | {hypothesis} | {plan}</think>"

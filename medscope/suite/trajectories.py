@@ -7,7 +7,7 @@ paper's co-author checks only the format.
 from collections import Counter
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from medscope.dialogue import parse_answer
 from medscope.environment import ClinicalVideoEnvironment

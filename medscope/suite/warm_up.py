@@ -1,18 +1,45 @@
-"""Stage I data: storylines of excerpts (long-video CoT) and dense looks at one phase (image-level CoT)."""
+"""Stage I data: storylines told from captions, storylines told from frames, and dense looks at one phase.
+
+A model that cannot copy a second localises nothing. Copying is learned first, from captioned skims alone (text, every
+frame replaced by a caption); it then carries over to frames, since both have the same layout, token for token.
+"""
 
 import numpy as np
 
+from medscope.dialogue import window_text
 from medscope.environment import Blocks, show
-from medscope.records import Lesson, Question, Recording
-from medscope.suite.teacher import Teacher
+from medscope.records import Lesson, Question, Recording, Window
+from medscope.sources.rendered import FAMILIES
+from medscope.suite.questions import TEMPLATES
+from medscope.suite.teacher import Teacher, storyline_thought
 from medscope.tools import Limits, crop_seconds, skim_seconds
 from medscope.video import FrameStore
 
-FEWEST_FRAMES = 3  # of an excerpt's skim
+FEWEST_FRAMES = 3  # of an excerpt
 LATEST_SECOND = 240  # of an excerpt's clock
 
 
-def make_lessons(
+def captioned_lessons(count: int, most_frames: int, seed: int) -> list[Lesson]:
+    """Captioned skims of invented procedures: each scene another word at a random second, so nothing can be guessed."""
+    rng = np.random.default_rng([seed, 7])
+    names = sorted({name for f in FAMILIES.values() for name in (*f.phases, *f.instruments, *f.complications)})
+    lessons = []
+    for number in range(count):
+        frames = int(rng.integers(FEWEST_FRAMES, most_frames + 1))
+        captions = [names[i] for i in rng.permutation(len(names))[:frames]]
+        *seconds, end = sorted(int(second) for second in rng.permutation(LATEST_SECOND)[: frames + 1])
+        asked = int(rng.integers(frames))
+        seen = Window(seconds[asked], [*seconds, end][asked + 1])
+        thought = storyline_thought(
+            captions[asked], [*zip(captions, seconds, strict=True), ("end", end)], seen, "answer"
+        )
+        text = TEMPLATES["grounding"][number % 2].format(phase=captions[asked])
+        turn = f"{thought}<answer>{window_text(seen)}</answer>"
+        lessons.append(Lesson("", text, tuple(map(float, seconds)), 0, end, turn, captions=tuple(captions)))
+    return lessons
+
+
+def framed_lessons(
     questions: list[Question],
     recordings: dict[str, Recording],
     store: FrameStore,
@@ -22,39 +49,39 @@ def make_lessons(
     caution: float,
     seed: int,
 ) -> list[Lesson]:
-    """For every question some random runs of its skim and some dense looks at its window, in the teacher's words."""
+    """For every question some excerpts of its skim or some dense looks at its window, in the teacher's words."""
     lessons = []
     for number, question in enumerate(questions):
         recording = recordings[question.video]
         rng = np.random.default_rng([seed, 5, number])
         skim = skim_seconds(recording.duration, limits.skim_frames)
         if question.kind in ("grounding", "order") or recording.family == "clips":
-            lessons += [_storyline(question, recording, limits, rng) for _ in range(skims_per_question)]
+            lessons += [_storyline(question, recording, skim, limits, rng) for _ in range(skims_per_question)]
         if question.kind in ("instrument", "complication"):
             fps = store.video(recording.path).fps
             lessons += [_look(question, recording, skim, fps, limits, caution, rng) for _ in range(looks_per_question)]
     return [lesson for lesson in lessons if lesson is not None]
 
 
-def _storyline(question: Question, recording: Recording, limits: Limits, rng: np.random.Generator) -> Lesson | None:
-    """The direct turn on a skim of a random excerpt with a clock of its own; None if the excerpt lacks the phase.
+def _storyline(
+    question: Question, recording: Recording, skim: list[int], limits: Limits, rng: np.random.Generator
+) -> Lesson | None:
+    """The direct turn on a random run of the skim; None if the run lacks the phase or, for `order`, what follows it.
 
-    Excerpts and clocks differ from lesson to lesson, so that seconds must be read off the frames, not remembered.
+    Every second run carries a clock of its own: seconds must be read off the frames, not remembered.
     """
-    duration = int(recording.duration)
-    frames = int(rng.integers(FEWEST_FRAMES, limits.skim_frames + 1))
-    length = int(rng.integers(min(duration, 2 * FEWEST_FRAMES), duration + 1))
-    first = int(rng.integers(0, duration - length + 1))
-    seconds = [first + second for second in skim_seconds(length, frames)]
-    clock = int(rng.integers(-first, max(LATEST_SECOND - first - length, -first) + 1))
-    end = first + length
+    count = int(rng.integers(min(FEWEST_FRAMES, len(skim)), len(skim) + 1))
+    first = int(rng.integers(0, len(skim) - count + 1))
+    seconds = skim[first : first + count]
+    end = [*skim, round(recording.duration)][first + count]
+    latest = max(LATEST_SECOND - end, -seconds[0])
+    clock = int(rng.integers(-seconds[0], latest + 1)) if rng.random() < 0.5 else 0
     teacher = Teacher(recording, question, seconds, end, 0.0, [0], clock)
     seen = teacher.hypothesis()
-    if seen is None or (question.kind == "order" and seen.end == end + clock):  # what follows is not in the excerpt
+    if seen is None or (question.kind == "order" and seen.end == end + clock):
         return None
-    return Lesson(
-        question.id, tuple(map(float, seconds)), limits.skim_pixels, end + clock, teacher.direct_turn(), float(clock)
-    )
+    times = tuple(map(float, seconds))
+    return Lesson(question.video, question.text, times, limits.skim_pixels, end + clock, teacher.direct_turn(), clock)
 
 
 def _look(
@@ -71,13 +98,16 @@ def _look(
     if teacher.hypothesis() is None:
         return None
     window = teacher.window()
-    seconds = crop_seconds(window, fps, limits)
-    return Lesson(question.id, tuple(seconds), limits.crop_pixels, window.end, teacher.dense_turn(window))
+    seconds = tuple(crop_seconds(window, fps, limits))
+    turn = teacher.dense_turn(window)
+    return Lesson(question.video, question.text, seconds, limits.crop_pixels, window.end, turn)
 
 
 def lesson_blocks(lesson: Lesson, path: str, store: FrameStore) -> Blocks:
-    """The frames of a lesson as they open a dialogue."""
-    return [
-        *show(store, path, list(lesson.seconds), lesson.max_pixels),
-        {"type": "text", "text": f" end {lesson.end:g}s"},
-    ]
+    """The frames of a lesson, or captions in the place of frames, as they open a dialogue."""
+    end = {"type": "text", "text": f" end {lesson.end:g}s"}
+    if not lesson.captions:
+        return [*show(store, path, list(lesson.seconds), lesson.max_pixels, lesson.clock), end]
+    told = zip(lesson.captions, lesson.seconds, strict=True)
+    frames = [f"<|vision_start|> {caption}<|vision_end|> {second:g}s" for caption, second in told]
+    return [{"type": "text", "text": "".join(frames)}, end]

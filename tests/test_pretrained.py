@@ -1,0 +1,48 @@
+"""The pretrained profile on the CPU: a checkpoint gets LoRA, optionally on 4-bit weights, is saved and loads again."""
+
+import pytest
+import torch
+
+from medscope.dialogue import opening
+from medscope.environment import show
+from medscope.ga_grpo import completion_logps, policy_loss
+from medscope.policy import load_policy, tiny_policy
+from medscope.rollout import Piece, Rollout, prompt_piece
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return tiny_policy(seed=0).save(tmp_path_factory.mktemp("base") / "checkpoint")
+
+
+def rollout(policy, store, operation) -> Rollout:
+    blocks = show(store, operation.path, [0.0, 8.0], 784)
+    made = Rollout(None, prompt_piece(policy, opening("What follows the incision?", blocks), tools=True))
+    made.pieces.append(Piece([*policy.encode("<think>find staining</think>"), policy.turn_end], spoken=True))
+    return made
+
+
+@pytest.mark.parametrize("load_in_4bit", [False, True])
+def test_lora_learns_is_saved_and_loads_again(checkpoint, store, operation, tmp_path, load_in_4bit):
+    torch.manual_seed(0)
+    policy = load_policy(checkpoint, lora_rank=4, load_in_4bit=load_in_4bit)
+    trained = {name for name, p in policy.model.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in name and "visual" not in name for name in trained)
+    optimiser = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad], lr=1e-2)
+    before = None
+    for _ in range(4):
+        logps, _, mask = completion_logps(policy, [rollout(policy, store, operation)], group=1)
+        before = before if before is not None else (logps * mask).sum().item()
+        policy_loss(logps, mask, torch.ones(1)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    with torch.no_grad():
+        after, _, mask = completion_logps(policy, [rollout(policy, store, operation)], group=1)
+    assert (after * mask).sum().item() > before + 0.1, "a positive advantage must make the completion likelier"
+
+    folder = policy.save(tmp_path / "lora")
+    assert {file.suffix for file in folder.glob("adapter_model.*")} == {".safetensors"}
+    again = load_policy(folder, load_in_4bit=load_in_4bit)
+    with torch.no_grad():
+        reloaded, _, _ = completion_logps(again, [rollout(again, store, operation)], group=1)
+    torch.testing.assert_close(reloaded, after, atol=1e-4, rtol=1e-4)
