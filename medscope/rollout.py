@@ -181,18 +181,20 @@ def roll_out(
     group: int = 1,
     tools: bool = True,
     temperature: float = 0.0,
-    max_turn_tokens: int = 192,
+    max_turn_tokens: int | None = None,
     forced_turns: list[str] | None = None,
 ) -> list[Rollout]:
     """Answer every question `group` times, greedily (`temperature` 0) or sampled with torch's global generator.
 
     `environments` holds `group` reset environments per question, in a row. `forced_turns` writes the first turn of
-    every question instead of the model (the oracle window). Returns rollouts in the order of `environments`.
+    every question instead of the model (the oracle window); a turn is cut after `max_turn_tokens` (default: that of the
+    limits). Returns rollouts in the order of `environments`.
     """
     if len(environments) != group * len(questions):
         raise ValueError(
             f"{len(questions)} questions x {group} rollouts need as many environments, not {len(environments)}"
         )
+    max_turn_tokens = max_turn_tokens or environments[0]._limits.max_turn_tokens
     was_training = policy.model.training
     policy.model.eval()
     with torch.no_grad():

@@ -25,6 +25,7 @@ class Limits:
     """Frames and pixels a rollout may spend. Defaults: the paper's; the tiny profile sets its own in params.yaml."""
 
     max_calls: PositiveInt = 5
+    max_turn_tokens: PositiveInt = 1024  # the model may say in one turn
     skim_frames: PositiveInt = 512  # at most 1 frame a second
     skim_pixels: PositiveInt = 50_176
     crop_frames: PositiveInt = 128
