@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from medscope.dialogue import parse_answer
 from medscope.environment import ClinicalVideoEnvironment
@@ -25,9 +25,10 @@ from medscope.metrics import evidence_window, temporal_iou
 from medscope.policy import Policy
 from medscope.progress import show_as_text
 from medscope.records import Question, Recording
+from medscope.resume import Resumable
 from medscope.rewards import Reward, RewardSettings, reward
 from medscope.rollout import Context, Piece, Rollout, roll_out
-from medscope.stage import last_checkpoint, report_to
+from medscope.stage import report_to
 from medscope.tools import Limits
 from medscope.video import FrameStore
 
@@ -90,7 +91,7 @@ def policy_loss(logps: torch.Tensor, mask: torch.Tensor, advantages: torch.Tenso
     return -(ratio * advantages[:, None] * mask).sum() / mask.sum().clamp(min=1)
 
 
-class GAGRPOTrainer(Trainer):
+class GAGRPOTrainer(Resumable):
     """A `transformers.Trainer` whose batch is a handful of questions and whose loss makes the rollouts itself."""
 
     def __init__(
@@ -244,6 +245,6 @@ def train(
         policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings
     )
     show_as_text(trainer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
+    history = trainer.train_or_continue()
     policy.cache_features = False
-    return trainer.state.log_history
+    return history

@@ -16,8 +16,9 @@ from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import Policy
 from medscope.progress import show_as_text
 from medscope.records import Lesson, Question, Trajectory
+from medscope.resume import Resumable
 from medscope.rollout import RESPONSE_HEAD, RESPONSE_TAIL, Piece, blocks_piece, execute_call, prompt_piece
-from medscope.stage import last_checkpoint, report_to
+from medscope.stage import report_to
 from medscope.suite.build import Suite
 from medscope.suite.warm_up import lesson_blocks
 from medscope.video import FrameStore
@@ -110,6 +111,10 @@ def collate(policy: Policy, examples: list[Example]) -> dict[str, torch.Tensor]:
     return batch
 
 
+class ResumableSFTTrainer(Resumable, SFTTrainer):
+    """TRL's trainer, continued after a kill."""
+
+
 def fine_tune(
     policy: Policy,
     examples: list[Example],
@@ -155,15 +160,16 @@ def fine_tune(
         seed=seed,
         data_seed=seed,
     )
-    trainer = SFTTrainer(
+    every = examples + held_out
+    trainer = ResumableSFTTrainer(
         policy.model,
         args=settings,
         train_dataset=Dataset.from_dict({"number": list(range(len(examples)))}),
-        eval_dataset=Dataset.from_dict({"number": list(range(len(examples), len(examples) + len(held_out)))}),
+        eval_dataset=Dataset.from_dict({"number": list(range(len(examples), len(every)))}),
         processing_class=policy.processor,
-        data_collator=lambda rows: collate(policy, [(examples + held_out)[row["number"]] for row in rows]),
+        data_collator=lambda rows: collate(policy, [every[row["number"]] for row in rows]),
     )
     show_as_text(trainer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
+    history = trainer.train_or_continue()
     policy.forget_features()
-    return trainer.state.log_history
+    return history

@@ -82,12 +82,6 @@ def report_to() -> list[str]:
     return ["mlflow"] if os.environ.get("MLFLOW_RUN_ID") else []
 
 
-def last_checkpoint(scratch: str | Path) -> str | None:
-    """The newest whole checkpoint below `scratch`, or None. One cut off by a kill lacks its state file: skipped."""
-    whole = [state.parent for state in Path(scratch).glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda folder: int(folder.name.split("-")[1]))) if whole else None
-
-
 def fingerprint(parameters: dict[str, Any], inputs: Iterable[Path] = ()) -> str:
     """A short hash of parameters and input folders: resume checkpoints of another configuration are never continued."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())

@@ -1,0 +1,66 @@
+"""A trainer killed at any checkpoint ends in the very weights of one that was not."""
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from medscope.policy import tiny_policy
+from medscope.resume import last_checkpoint
+from medscope.rollout import Piece
+from medscope.sft import Example, fine_tune
+
+STEPS, SAVED = 4, 2
+
+
+class Killed(Exception):
+    """Raised where a kill would fall: right after a checkpoint was written."""
+
+
+class KillAt(TrainerCallback):
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_save(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise Killed
+
+
+def trained(scratch, monkeypatch, kill_at=None):
+    """The tiny policy after `STEPS` of fine-tuning on invented sentences, and its log."""
+    policy = tiny_policy(seed=0)
+    examples = [
+        Example((Piece(policy.encode(f"from {i} s")), Piece([*policy.encode(f"to {i}"), policy.turn_end], spoken=True)))
+        for i in range(24)
+    ]
+    with monkeypatch.context() as patch:
+        if kill_at:
+            patch.setattr("medscope.sft.show_as_text", lambda trainer: trainer.add_callback(KillAt(kill_at)))
+        log = fine_tune(policy, examples, examples[:4], scratch, STEPS, 4, 1e-2, warm_up_steps=1, save_steps=SAVED)
+    return policy.model.state_dict(), log
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        return trained(tmp_path_factory.mktemp("whole"), patch)
+
+
+@pytest.mark.parametrize("step", [SAVED, STEPS])
+def test_a_killed_trainer_ends_in_the_same_weights_and_log(uninterrupted, step, tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        trained(tmp_path, monkeypatch, kill_at=step)
+    weights, log = trained(tmp_path, monkeypatch)
+    whole, whole_log = uninterrupted
+    for name, value in whole.items():
+        assert torch.equal(value, weights[name]), name
+    losses = [row["loss"] for row in whole_log if "loss" in row]
+    assert len(losses) == STEPS and [row["loss"] for row in log if "loss" in row] == losses
+
+
+def test_a_checkpoint_cut_off_by_a_kill_is_skipped(tmp_path):
+    for step, whole in ((2, True), (4, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if whole:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert last_checkpoint(tmp_path / "nowhere") is None
