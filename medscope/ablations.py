@@ -1,5 +1,6 @@
-"""Collect the runs of the ablation matrix: one row per variant over its seeds, and the curves that MLflow holds."""
+"""Collect the runs of the ablation matrix: one row per variant over its seeds, and the curves of their rollouts."""
 
+import csv
 import json
 from typing import Any
 
@@ -31,9 +32,10 @@ def compare(place: Layout, variants: list[str], seeds: list[int]) -> dict[str, A
                 values = [run[split][name] for run in found if run[split][name] is not None]
                 row[f"{split} {name}"] = float(np.mean(values)) if values else float("nan")
         table[variant] = row
-    curves = {v: [json.loads(_curves(place, v, s).read_text()) for s in seeds] for v in variants}
+    curves = {v: [_curves(place, v, s) for s in seeds] for v in variants}
     return {"table": table, "runs": runs, "sft": sft, "curves": curves}
 
 
-def _curves(place: Layout, variant: str, seed: int) -> Any:
-    return place.output(run_name(variant, seed), "history.json")
+def _curves(place: Layout, variant: str, seed: int) -> list[dict[str, float]]:
+    with place.curves(run_name(variant, seed)).open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -80,6 +80,22 @@ def parse_tool_call(text: str) -> tuple[str, dict[str, Any]]:
     return call["name"], call["arguments"]
 
 
+def execute_call(environment: ClinicalVideoEnvironment, turn: str) -> Blocks | None:
+    """Run the turn's tool call; None when it makes none. A refused call answers with an error the model can act on."""
+    call = find_tool_call(turn)
+    if call is None:
+        return None
+    try:
+        name, arguments = parse_tool_call(call)
+    except ToolError as error:
+        environment._refuse(call, error)
+        return [{"type": "text", "text": f"error: {error}"}]
+    try:
+        return environment._execute(name, arguments)
+    except ToolError as error:
+        return [{"type": "text", "text": f"error: {error}"}]
+
+
 def parse_answer(text: str) -> str | None:
     """The text of the only `<answer>`, or None when there is none or more than one."""
     answers = _ANY_ANSWER.findall(text)

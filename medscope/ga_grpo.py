@@ -18,6 +18,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
+from medscope.context import Context, Piece
 from medscope.dialogue import parse_answer
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.judge import exact_judge
@@ -27,12 +28,13 @@ from medscope.progress import show_as_text
 from medscope.records import Question, Recording
 from medscope.resume import Resumable
 from medscope.rewards import Reward, RewardSettings, reward
-from medscope.rollout import Context, Piece, Rollout, roll_out
+from medscope.rollout import Rollout, roll_out
 from medscope.stage import report_to
 from medscope.tools import Limits
 from medscope.video import FrameStore
 
 Modulation = Literal["none", "binary", "continuous"]
+ALIKE = 16  # rollouts of like length that go through the update together
 
 
 def modulated_advantages(
@@ -60,35 +62,38 @@ def modulated_advantages(
 def completion_logps(
     policy: Policy, rollouts: Sequence[Rollout], group: int, temperature: float = 1.0, banned: Sequence[int] = ()
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probabilities, entropies and mask (the model's own tokens) of every completion, each [rollouts, tokens].
+    """Of every token that the model itself spoke: log-probability, entropy and the number of its rollout: [tokens].
 
-    The prompt of a group goes through the model once, with gradients; completions continue from its expanded cache.
+    The prompt of a group goes through the model once, with gradients; its completions continue from a copy of its
+    cache, those of like length together.
     """
-    context = Context(policy)
-    prompts = [rollout.prompt for rollout in rollouts[::group]]
-    context.extend([Piece(prompt.ids[:-1], prompt.images) for prompt in prompts])
-    context.expand(group)
-    inputs = [Piece([r.prompt.ids[-1], *r.completion[:-1]], r.images) for r in rollouts]
-    width = max(len(piece.ids) for piece in inputs)
-    logits = context.extend(inputs, keep=width).float() / temperature
-    targets, mask = torch.zeros(len(rollouts), width, dtype=torch.long), torch.zeros(len(rollouts), width)
-    for row, rollout in enumerate(rollouts):  # padded on the left, as `extend` does
-        here = slice(width - len(rollout.completion), width)
-        targets[row, here] = torch.tensor(rollout.completion)
-        mask[row, here] = torch.tensor(rollout.spoken_mask, dtype=torch.float)
-    targets, mask = targets.to(logits.device), mask.to(logits.device)
+    prompts = Context(policy, len(rollouts) // group)
+    prompts.extend([Piece(rollout.prompt.ids[:-1], rollout.prompt.images) for rollout in rollouts[::group]])
+    by_length = sorted(range(len(rollouts)), key=lambda i: len(rollouts[i].completion))
+    parts = max(1, len(rollouts) // ALIKE)
+    hidden, targets, owners = [], [], []
+    for chunk in (by_length[len(rollouts) * i // parts : len(rollouts) * (i + 1) // parts] for i in range(parts)):
+        pieces = [Piece([rollouts[i].prompt.ids[-1], *rollouts[i].completion[:-1]], rollouts[i].images) for i in chunk]
+        states = prompts.select([i // group for i in chunk]).extend(pieces)
+        for row, i in enumerate(chunk):  # padded on the left
+            spoken = torch.tensor(rollouts[i].spoken_mask)
+            hidden.append(states[row, -len(spoken) :][spoken])
+            targets.append(torch.tensor(rollouts[i].completion)[spoken])
+            owners.append(torch.full_like(targets[-1], i))
+    logits = policy.base.lm_head(torch.cat(hidden)).float() / temperature
     if len(banned):
         logits = logits.index_fill(-1, torch.tensor(banned, device=logits.device), torch.finfo(logits.dtype).min)
     logps = torch.log_softmax(logits, dim=-1)
     with torch.no_grad():
         entropy = -(logps.exp() * logps).sum(-1)
-    return logps.gather(-1, targets[..., None])[..., 0], entropy, mask
+    chosen = torch.cat(targets).to(logits.device)
+    return logps.gather(-1, chosen[:, None])[:, 0], entropy, torch.cat(owners).to(logits.device)
 
 
-def policy_loss(logps: torch.Tensor, mask: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
-    """-(ratio x A) summed over the model's own tokens / their number. logps, mask [N, T], advantages [N]."""
+def policy_loss(logps: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
+    """-(ratio x A), the mean over the model's own tokens. logps and the advantages of their rollouts, both [tokens]."""
     ratio = torch.exp(logps - logps.detach())
-    return -(ratio * advantages[:, None] * mask).sum() / mask.sum().clamp(min=1)
+    return -(ratio * advantages).mean()
 
 
 class GAGRPOTrainer(Resumable):
@@ -150,11 +155,11 @@ class GAGRPOTrainer(Resumable):
         used = torch.tensor([any(c.executed for c in r.environment._calls) for r in rollouts]).split(self.group)
         groups = zip(totals, fidelity, used, strict=True)
         advantages = torch.cat([modulated_advantages(*group, mode=self.modulation) for group in groups])
-        logps, entropy, mask = completion_logps(
+        logps, entropy, owner = completion_logps(
             self.policy, rollouts, self.group, self.temperature, self.policy.unspoken
         )
-        self._remember(questions, rollouts, rewards, advantages, float((entropy * mask).sum() / mask.sum()))
-        return policy_loss(logps, mask, advantages.to(logps.device))
+        self._remember(questions, rollouts, rewards, advantages, float(entropy.mean()))
+        return policy_loss(logps, advantages.to(logps.device)[owner])
 
     def _remember(
         self,

@@ -4,6 +4,7 @@
 smoke/, so that a smoke run never touches the results of a real one.
 """
 
+import csv
 import os
 import shutil
 from dataclasses import fields
@@ -47,6 +48,20 @@ class Layout:
 
     def write_metrics(self, name: str, value: Any) -> None:
         write_json(self.metrics(name), value)
+
+    def curves(self, name: str) -> Path:
+        return self.root / "metrics" / "curves" / f"{name}.csv"
+
+    def write_curves(self, name: str, history: list[dict[str, float]], quantities: list[str]) -> None:
+        """What a trainer logged of `quantities`, one row per step, for `dvc plots` and the ablations."""
+        rows: dict[float, dict[str, float]] = {}
+        for row in history:
+            rows.setdefault(row["step"], {}).update({name: row[name] for name in quantities if name in row})
+        self.curves(name).parent.mkdir(parents=True, exist_ok=True)
+        with self.curves(name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["step", *quantities])
+            writer.writeheader()
+            writer.writerows({"step": step, **row} for step, row in rows.items() if row)
 
     def scratch(self, name: str, notebook: dict[str, Any], *inputs: Path) -> Path:
         """Where a trainer keeps resume checkpoints: one folder per parameters and inputs, so no other run is continued.

@@ -6,18 +6,20 @@ Examples are pieces as a rollout would produce them, token for token, so that tr
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from tqdm import tqdm
 from trl import SFTConfig, SFTTrainer
 
-from medscope.dialogue import opening
+from medscope.context import Piece
+from medscope.dialogue import execute_call, opening
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import Policy
 from medscope.progress import show_as_text
 from medscope.records import Lesson, Question, Trajectory
 from medscope.resume import Resumable
-from medscope.rollout import RESPONSE_HEAD, RESPONSE_TAIL, Piece, blocks_piece, execute_call, prompt_piece
+from medscope.rollout import RESPONSE_HEAD, RESPONSE_TAIL, blocks_piece, prompt_piece
 from medscope.stage import report_to
 from medscope.suite.build import Suite
 from medscope.suite.warm_up import lesson_blocks
@@ -81,6 +83,14 @@ def trajectory_examples(policy: Policy, suite: Suite, environment: ClinicalVideo
         example = trajectory_example(policy, trajectory, question, recording.path, environment)
         made.append((recording.video, example))
     return _hold_out(made)
+
+
+def clip_examples(policy: Policy, suite: Suite, store: FrameStore, count: int) -> list[Example]:
+    """`count` of the warm-up's lessons on short captioned clips (the ClinVideo-Cap of stage II), evenly spread."""
+    paths = {video: r.path for video, r in suite.recordings_by_video.items() if "clips" in r.family}
+    lessons = [lesson for lesson in suite.lessons if lesson.video in paths]
+    chosen = np.linspace(0, len(lessons) - 1, min(count, len(lessons))).round().astype(int)
+    return [lesson_example(policy, lessons[i], paths[lessons[i].video], store) for i in chosen]
 
 
 def _hold_out(made: list[tuple[str, Example]]) -> Examples:

@@ -6,10 +6,10 @@ import math
 import pytest
 from transformers.utils import get_json_schema
 
+from medscope.dialogue import execute_call
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.records import ToolCall, Window, read_jsonl, write_jsonl
 from medscope.rewards import RewardSettings, reward
-from medscope.rollout import execute_call
 from medscope.tools import ToolError
 from medscope.video import VideoError
 

@@ -64,8 +64,8 @@ def plain_logps(policy, rollout) -> torch.Tensor:
 
 
 def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(policy, rollouts, advantages):
-    logps, _, mask = completion_logps(policy, rollouts, GROUP)
-    shared = policy_loss(logps, mask, advantages)
+    logps, _, owner = completion_logps(policy, rollouts, GROUP)
+    shared = policy_loss(logps, advantages[owner])
     shared.backward()
     shared_gradient = gradient(policy)
     policy.model.zero_grad()
@@ -84,8 +84,8 @@ def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(policy, rol
 
 
 def test_loss_and_gradient_equal_stock_trl_without_modulation(policy, rollouts, advantages, tmp_path):
-    logps, _, mask = completion_logps(policy, rollouts, GROUP)
-    ours = policy_loss(logps, mask, advantages)
+    logps, _, owner = completion_logps(policy, rollouts, GROUP)
+    ours = policy_loss(logps, advantages[owner])
     ours.backward()
     our_gradient = gradient(policy)
     policy.model.zero_grad()

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medscope import tiny_tokenizer
+from medscope.context import Context, rope_positions
 from medscope.dialogue import opening
 from medscope.policy import IMAGE_TOKEN, TINY_TOKENIZER, TURN_END, UNSPOKEN, load_policy, visual_tokens
-from medscope.rollout import FRAME_TEXT, Context, blocks_piece, prompt_piece, rope_positions
+from medscope.rollout import FRAME_TEXT, blocks_piece, prompt_piece
 from medscope.sources.rendered import FAMILIES
 
 
@@ -107,7 +108,7 @@ def dialogue_piece(policy):
 
 def logits(policy, piece):
     with torch.no_grad():
-        return Context(policy).extend([piece], keep=len(piece.ids))[0]
+        return policy.base.lm_head(Context(policy, 1).extend([piece])[0])
 
 
 def test_our_forward_pass_is_that_of_the_model(policy):

@@ -31,14 +31,14 @@ def test_lora_learns_is_saved_and_loads_again(checkpoint, store, operation, tmp_
     optimiser = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad], lr=1e-2)
     before = None
     for _ in range(4):
-        logps, _, mask = completion_logps(policy, [rollout(policy, store, operation)], group=1)
-        before = before if before is not None else (logps * mask).sum().item()
-        policy_loss(logps, mask, torch.ones(1)).backward()
+        logps, _, owner = completion_logps(policy, [rollout(policy, store, operation)], group=1)
+        before = before if before is not None else logps.sum().item()
+        policy_loss(logps, torch.ones(1)[owner]).backward()
         optimiser.step()
         optimiser.zero_grad()
     with torch.no_grad():
-        after, _, mask = completion_logps(policy, [rollout(policy, store, operation)], group=1)
-    assert (after * mask).sum().item() > before + 0.1, "a positive advantage must make the completion likelier"
+        after, _, _ = completion_logps(policy, [rollout(policy, store, operation)], group=1)
+    assert after.sum().item() > before + 0.1, "a positive advantage must make the completion likelier"
 
     folder = policy.save(tmp_path / "lora")
     assert {file.suffix for file in folder.glob("adapter_model.*")} == {".safetensors"}

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from medscope.context import Piece
 from medscope.policy import tiny_policy
 from medscope.resume import last_checkpoint
-from medscope.rollout import Piece
 from medscope.sft import Example, fine_tune
 
 STEPS, SAVED = 4, 2

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from medscope.dialogue import call_text
+from medscope.context import Piece
+from medscope.dialogue import call_text, execute_call
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import Policy
-from medscope.rollout import Piece, Rollout, execute_call, roll_out
+from medscope.rollout import Rollout, roll_out
 
 GROUP = 3
 

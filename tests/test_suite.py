@@ -121,7 +121,7 @@ def teach(recording, store, limits, skims=5, looks=2):
 def test_storyline_lessons_tell_an_excerpt_in_the_seconds_of_its_own_clock(recording, store, tiny_limits):
     asked = {question.text: question for question in ask(recording)}
     lessons = [le for le in teach(recording, store, tiny_limits) if le.max_pixels == tiny_limits.skim_pixels]
-    assert len({lesson.clock for lesson in lessons}) > 5
+    assert len({lesson.clock for lesson in lessons}) > 3
     for lesson in lessons:
         question, seconds = asked[lesson.text], list(lesson.seconds)
         shown = [second + lesson.clock for second in seconds]
@@ -137,8 +137,9 @@ def test_storyline_lessons_tell_an_excerpt_in_the_seconds_of_its_own_clock(recor
 
 
 def test_captioned_lessons_tell_the_story_of_their_captions(store):
-    lessons = captioned_lessons(50, 20, seed=0)
-    assert lessons == captioned_lessons(50, 20, seed=0) != captioned_lessons(50, 20, seed=1)
+    lessons = captioned_lessons(50, 20, 0.6, seed=0)
+    assert lessons == captioned_lessons(50, 20, 0.6, seed=0) != captioned_lessons(50, 20, 0.6, seed=1)
+    slack = set()
     for lesson in lessons:
         assert is_well_formed([lesson.turn]) and 3 <= len(lesson.captions) == len(lesson.seconds) <= 20
         text = lesson_blocks(lesson, "", store)[0]["text"]
@@ -146,7 +147,9 @@ def test_captioned_lessons_tell_the_story_of_their_captions(store):
             assert f" {caption}<|vision_end|> {second:g}s" in text and f"{caption} {second:g}" in lesson.turn
         window = parse_window(parse_answer(lesson.turn))
         asked = next(i for i, caption in enumerate(lesson.captions) if caption in lesson.text)
-        assert (window.start, window.end) == (lesson.seconds[asked], [*lesson.seconds, lesson.end][asked + 1])
+        anchors = [*lesson.seconds, lesson.end]
+        slack.add((asked - anchors.index(window.start), anchors.index(window.end) - asked - 1))
+    assert slack == {(0, 0), (0, 1), (1, 0), (1, 1)}, "a cautious teacher widens by one anchor, not always"
 
 
 def test_look_lessons_describe_what_a_dense_look_shows(recording, store, tiny_limits):

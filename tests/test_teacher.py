@@ -6,12 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medscope.dialogue import find_tool_call, is_well_formed, parse_answer, parse_tool_call
+from medscope.dialogue import execute_call, find_tool_call, is_well_formed, parse_answer, parse_tool_call
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
 from medscope.records import Moment, Window
-from medscope.rollout import execute_call
 from medscope.suite.questions import CHALLENGING, questions
 from medscope.suite.teacher import Teacher
 from medscope.suite.trajectories import MIN_WINDOW_IOU, make_trajectories, vcot_trajectory

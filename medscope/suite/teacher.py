@@ -48,16 +48,11 @@ class Teacher:
         return storyline_thought(self.question.phase, self.story, seen, plan, self.segment.moment is not None)
 
     def window(self) -> Window:
-        """The window to crop, its edges on seconds that the skim has shown."""
+        """The window to crop, edges on seconds that the skim has shown; around a moment at least one to each side."""
         seen = self.hypothesis()
-        first = self.anchors.index(seen.start)
-        last = first if self.segment.moment is not None else self.anchors.index(seen.end)
-        margin = 1 if self.segment.moment is not None else 0
-        first, last = first - margin - self._is_cautious(), last + margin + self._is_cautious()
-        return Window(self.anchors[max(first, 0)], self.anchors[min(last, len(self.anchors) - 1)])
-
-    def _is_cautious(self) -> bool:
-        return bool(self.rng.random() < self.caution)
+        if self.segment.moment is not None:
+            return widened(Window(seen.start, seen.start), self.anchors, 1, self.caution, self.rng)
+        return widened(seen, self.anchors, 0, self.caution, self.rng)
 
     def turns(self) -> list[str]:
         """The turns with tools: storyline, hypothesis, crop, (for a moment: one frame,) what is seen, the answer."""
@@ -75,9 +70,19 @@ class Teacher:
         return f"<think>{describe(self.segment)}</think><answer>{answer}</answer>"
 
     def direct_turn(self) -> str:
-        """The only turn without tools: the storyline, then the answer that the skim suggests (a guess for details)."""
-        answer = window_text(self.hypothesis()) if self.question.kind == "grounding" else self.question.answer
+        """The only turn without tools: the storyline, then the answer that the skim suggests (a guess for details).
+
+        It is as cautious as the window of a crop: with or without tools, the teacher is the same.
+        """
+        answer = window_text(self.window()) if self.question.kind == "grounding" else self.question.answer
         return self.thought("answer") + f"<answer>{answer}</answer>"
+
+
+def widened(seen: Window, anchors: list[int], margin: int, caution: float, rng: np.random.Generator) -> Window:
+    """`seen`, edges on `anchors`, moved out by `margin` anchors and with chance `caution` by one more on each side."""
+    first, last = anchors.index(seen.start), anchors.index(seen.end)
+    first, last = first - margin - (rng.random() < caution), last + margin + (rng.random() < caution)
+    return Window(anchors[max(first, 0)], anchors[min(last, len(anchors) - 1)])
 
 
 def storyline_thought(

@@ -9,13 +9,11 @@ from collections import Counter
 import numpy as np
 from tqdm import tqdm
 
-from medscope.dialogue import parse_answer
+from medscope.dialogue import execute_call, is_well_formed, parse_answer
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
 from medscope.records import Question, Recording, Trajectory
-from medscope.rewards import turns_format_reward
-from medscope.rollout import execute_call
 from medscope.suite.questions import CHALLENGING
 from medscope.suite.teacher import Teacher
 from medscope.tools import skim_seconds
@@ -31,7 +29,7 @@ def vcot_trajectory(teacher: Teacher, path: str, environment: ClinicalVideoEnvir
     for turn in turns[:-1]:
         execute_call(environment, turn)
     reasons = []
-    if not turns_format_reward(turns):
+    if not is_well_formed(turns):
         reasons.append("format")
     if exact_judge(parse_answer(turns[-1]), question.answer) < 1:
         reasons.append("answer")

@@ -11,7 +11,7 @@ from medscope.environment import Blocks, show
 from medscope.records import Lesson, Question, Recording, Window
 from medscope.sources.rendered import FAMILIES
 from medscope.suite.questions import TEMPLATES
-from medscope.suite.teacher import Teacher, storyline_thought
+from medscope.suite.teacher import Teacher, storyline_thought, widened
 from medscope.tools import Limits, crop_seconds, skim_seconds
 from medscope.video import FrameStore
 
@@ -19,7 +19,7 @@ FEWEST_FRAMES = 3  # of an excerpt
 LATEST_SECOND = 240  # of an excerpt's clock
 
 
-def captioned_lessons(count: int, most_frames: int, seed: int) -> list[Lesson]:
+def captioned_lessons(count: int, most_frames: int, caution: float, seed: int) -> list[Lesson]:
     """Captioned skims of invented procedures: each scene another word at a random second, so nothing can be guessed."""
     rng = np.random.default_rng([seed, 7])
     names = sorted({name for f in FAMILIES.values() for name in (*f.phases, *f.instruments, *f.complications)})
@@ -34,7 +34,8 @@ def captioned_lessons(count: int, most_frames: int, seed: int) -> list[Lesson]:
             captions[asked], [*zip(captions, seconds, strict=True), ("end", end)], seen, "answer"
         )
         text = TEMPLATES["grounding"][number % 2].format(phase=captions[asked])
-        turn = f"{thought}<answer>{window_text(seen)}</answer>"
+        answer = widened(seen, [*seconds, end], 0, caution, rng)
+        turn = f"{thought}<answer>{window_text(answer)}</answer>"
         lessons.append(Lesson("", text, tuple(map(float, seconds)), 0, end, turn, captions=tuple(captions)))
     return lessons
 
@@ -56,7 +57,7 @@ def framed_lessons(
         rng = np.random.default_rng([seed, 5, number])
         skim = skim_seconds(recording.duration, limits.skim_frames)
         if question.kind in ("grounding", "order") or recording.family == "clips":
-            lessons += [_storyline(question, recording, skim, limits, rng) for _ in range(skims_per_question)]
+            lessons += [_storyline(question, recording, skim, limits, caution, rng) for _ in range(skims_per_question)]
         if question.kind in ("instrument", "complication"):
             fps = store.video(recording.path).fps
             lessons += [_look(question, recording, skim, fps, limits, caution, rng) for _ in range(looks_per_question)]
@@ -64,7 +65,12 @@ def framed_lessons(
 
 
 def _storyline(
-    question: Question, recording: Recording, skim: list[int], limits: Limits, rng: np.random.Generator
+    question: Question,
+    recording: Recording,
+    skim: list[int],
+    limits: Limits,
+    caution: float,
+    rng: np.random.Generator,
 ) -> Lesson | None:
     """The direct turn on a random run of the skim; None if the run lacks the phase or, for `order`, what follows it.
 
@@ -76,7 +82,7 @@ def _storyline(
     end = [*skim, round(recording.duration)][first + count]
     latest = max(LATEST_SECOND - end, -seconds[0])
     clock = int(rng.integers(-seconds[0], latest + 1)) if rng.random() < 0.5 else 0
-    teacher = Teacher(recording, question, seconds, end, 0.0, [0], clock)
+    teacher = Teacher(recording, question, seconds, end, caution, rng.integers(0, 2**31, 2).tolist(), clock)
     seen = teacher.hypothesis()
     if seen is None or (question.kind == "order" and seen.end == end + clock):
         return None

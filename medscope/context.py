@@ -1,0 +1,115 @@
+"""What a batch of dialogues has said and seen, inside the language model: pieces of tokens and frames, and their cache.
+
+Everything is paid for once: features once per frame, a prompt once per question (`select` repeats its row for the
+group), every later token once. Rows of different length are padded on the left; padding stays in the cache as masked
+holes until `select` drops the columns that nobody uses. Works under autograd as well as without.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import DynamicCache
+
+from medscope.policy import Policy
+from medscope.video import PATCH_FACTOR
+
+
+@dataclass
+class Piece:
+    """Text with frames in it, encoded: token ids, the frames in order, and whether the model itself wrote it."""
+
+    ids: list[int]
+    images: list[Image.Image] = field(default_factory=list)
+    spoken: bool = False
+
+
+def rope_positions(ids: Sequence[int], images: Sequence[Image.Image], image_token: int, start: int) -> np.ndarray:
+    """Multimodal rotary positions [3, n] (time, height, width) of a piece that begins at `start`.
+
+    Text advances by one; an image of h x w tokens stands at one time and advances by max(h, w), as in Qwen2.5-VL.
+    """
+    positions = np.empty((3, len(ids)), dtype=np.int64)
+    frames, index, now = iter(images), 0, start
+    while index < len(ids):
+        if ids[index] != image_token:
+            positions[:, index] = now
+            index, now = index + 1, now + 1
+            continue
+        image = next(frames)
+        height, width = image.height // PATCH_FACTOR, image.width // PATCH_FACTOR
+        rows, columns = np.divmod(np.arange(height * width), width)
+        positions[:, index : index + height * width] = now + np.stack([np.zeros_like(rows), rows, columns])
+        index, now = index + height * width, now + max(height, width)
+    return positions
+
+
+class Context:
+    """`rows` dialogues in the model: cache, which of its columns each row uses [rows, columns], next positions."""
+
+    def __init__(self, policy: Policy, rows: int):
+        self.policy = policy
+        self.cache = DynamicCache(config=policy.base.config.text_config)
+        self.used = torch.zeros(rows, 0, dtype=torch.bool, device=policy.device)
+        self.next_position = np.zeros(rows, dtype=np.int64)
+
+    def extend(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        """Feed a piece to every row, padded on the left (an empty piece is a hole).
+
+        Returns the last hidden states [rows, width, hidden]: `policy.base.lm_head` makes logits of those one needs.
+        """
+        policy, device = self.policy, self.policy.device
+        width = max(len(piece.ids) for piece in pieces)
+        ids = torch.full((len(pieces), width), policy.tokenizer.pad_token_id)
+        used = torch.zeros(len(pieces), width, dtype=torch.bool)
+        positions = np.zeros((3, len(pieces), width), dtype=np.int64)
+        for row, piece in enumerate(pieces):
+            if piece.ids:
+                here = slice(width - len(piece.ids), width)
+                ids[row, here], used[row, here] = torch.tensor(piece.ids), True
+                positions[:, row, here] = rope_positions(
+                    piece.ids, piece.images, policy.image_token, int(self.next_position[row])
+                )
+                self.next_position[row] = positions[:, row, -1].max() + 1
+        self.used = torch.cat([self.used, used.to(device)], dim=1)
+        return policy.base.model.language_model(
+            inputs_embeds=self._embed(ids.to(device), [image for piece in pieces for image in piece.images]),
+            attention_mask={"full_attention": self._attends(width)},
+            position_ids=torch.from_numpy(positions).to(device),
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def _embed(self, ids: torch.Tensor, images: list[Image.Image]) -> torch.Tensor:
+        """Embeddings of the tokens, the frames' features in the place of theirs."""
+        embeddings = self.policy.base.get_input_embeddings()(ids)
+        if not images:
+            return embeddings
+        features = torch.cat(self.policy.features(images)).to(embeddings)
+        where = ids == self.policy.image_token
+        if int(where.sum()) != len(features):
+            raise ValueError(f"{int(where.sum())} image tokens for {len(features)} visual features")
+        return embeddings.masked_scatter(where[..., None], features)
+
+    def _attends(self, width: int) -> torch.Tensor:
+        """What each of the last `width` columns attends to [rows, 1, width, columns]: itself, and earlier used ones."""
+        columns = torch.arange(self.used.shape[1], device=self.used.device)
+        new = columns[-width:, None]
+        return ((columns <= new) & self.used[:, None, None, :]) | (columns == new)
+
+    def select(self, rows: Sequence[int]) -> "Context":
+        """These rows as a context of their own: some of them to go on with, or a prompt repeated for its group."""
+        index = torch.tensor(rows, device=self.used.device)
+        chosen = Context(self.policy, len(rows))
+        columns = self.used[index].any(dim=0).nonzero()[:, 0]
+        chosen.used = self.used[index][:, columns]
+        chosen.next_position = self.next_position[list(rows)]
+        for number, layer in enumerate(self.cache.layers):
+            chosen.cache.update(
+                layer.keys[index[:, None], :, columns].transpose(1, 2),
+                layer.values[index[:, None], :, columns].transpose(1, 2),
+                number,
+            )
+        return chosen
