@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = 1
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds lock clean
+.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds readme lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ mlflow: $(READY)  ## browse the runs
 
 seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
 	$(RUN) python -m medscope.seeds
+
+readme: $(READY)  ## write the results of metrics/ into README.md
+	$(RUN) python -m medscope.report --readme
 
 lock: $(READY)  ## resolve requirements.lock anew
 	$(BIN)/pip-compile --quiet --allow-unsafe --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --output-file requirements.lock pyproject.toml

@@ -230,7 +230,7 @@ def train(
         per_device_train_batch_size=questions_per_step,
         gradient_accumulation_steps=gradient_accumulation,
         learning_rate=learning_rate,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="linear",  # to 0: late updates average the noise of the rollouts out
         warmup_steps=10,  # Adam's first steps are all of full size
         adam_beta2=0.95,
         weight_decay=0.0,

@@ -46,8 +46,37 @@ def markdown(table: dict[str, dict[str, dict[str, Any]]], columns: Sequence[str]
     return "\n".join(lines)
 
 
+README_COLUMNS = ("tg_r50", "tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "accuracy")
+README_MARKS = ("<!-- results: written by `make readme` -->", "<!-- end of results -->")
+
+
+def readme_section(metrics: Path) -> str:
+    """The results for the README, every number from a JSON file below `metrics`."""
+    table = json.loads((metrics / "evaluate.json").read_text())
+    gains = json.loads((metrics / "gains.json").read_text())
+    lines = [markdown(table, README_COLUMNS), "", "RL minus SFT on the same questions, 95 % intervals over videos:", ""]
+    for split, gain in gains.items():
+        lines.append(f"- {split}, seed 0: " + ", ".join(f"{name} {value}" for name, value in gain.items()))
+    if (metrics / "seeds.json").exists():
+        for split, rows in json.loads((metrics / "seeds.json").read_text()).items():
+            found = (f"{n} {g['mean']:+.3f} [{g['ci'][0]:+.3f}, {g['ci'][1]:+.3f}]" for n, g in rows["gain"].items())
+            lines.append(f"- {split}, mean of {len(rows) - 2} seeds of RL: " + ", ".join(found))
+    return "\n".join(lines)
+
+
+def write_readme(readme: Path, metrics: Path) -> None:
+    """Replace what stands between the two marks."""
+    before, _, rest = readme.read_text().partition(README_MARKS[0])
+    _, mark, after = rest.partition(README_MARKS[1])
+    if not mark:
+        raise SystemExit(f"{readme} lacks the lines {README_MARKS[0]} and {README_MARKS[1]}")
+    readme.write_text(f"{before}{README_MARKS[0]}\n{readme_section(metrics)}\n{README_MARKS[1]}{after}")
+
+
 def main() -> None:
-    """Command line: `python -m medscope.report metrics/evaluate.json report.html`."""
+    """Command line: `python -m medscope.report metrics/evaluate.json report.html`, or `.. --readme`."""
+    if sys.argv[1:] == ["--readme"]:
+        return write_readme(Path("README.md"), Path("metrics"))
     metrics, report = Path(sys.argv[1]), Path(sys.argv[2])
     if not metrics.exists():
         raise SystemExit(f"{metrics} does not exist; run `make repro` first")

@@ -146,9 +146,10 @@ def _speak(policy: Policy, cohort: Cohort, temperature: float, max_turn_tokens: 
             turn, token = cohort.rollouts[row].pieces[-1], int(tokens[row])
             turn.ids.append(token)
             cohort.rollouts[row].logps.append(chosen[row])
-            cohort.fed[row] = Piece([token])
             if token == policy.turn_end or len(turn.ids) == max_turn_tokens:
-                speaking.remove(row)
+                speaking.remove(row)  # its last token is fed with the response
+            else:
+                cohort.fed[row] = Piece([token])
     silent = [row for row in range(len(cohort.rollouts)) if row not in speaking]
     stragglers = [cohort.select(speaking, [cohort.fed[row] for row in speaking])] if speaking else []
     return stragglers + _answer(policy, cohort, silent)

@@ -49,7 +49,8 @@ def read_parameters(file: Path = ROOT / "params.yaml") -> dict[str, Any]:
 def stage_parameters(stage: str, overrides: Sequence[str] = (), variant: str | None = None) -> dict[str, Any]:
     """The section of params.yaml, changed by an ablation `variant` and by `name=value` overrides.
 
-    Raises StageError naming every parameter that the notebook does not declare or that the section lacks.
+    Raises StageError naming every parameter that the notebook does not declare, that the section lacks, or that is not
+    of the notebook's type.
     """
     given = dict(read_parameters().get(stage) or {})
     if variant:
@@ -64,9 +65,9 @@ def stage_parameters(stage: str, overrides: Sequence[str] = (), variant: str | N
         given[name] = yaml.safe_load(value)
     if variant:
         given["variant"] = f"ablation/{variant}_{given['seed']}"
-    notebook = ROOT / "notebooks" / f"{NOTEBOOKS[stage]}.ipynb"
-    check_keys(stage, given, declared_parameters(notebook))
-    return given
+    declared = declared_parameters(ROOT / "notebooks" / f"{NOTEBOOKS[stage]}.ipynb")
+    check_keys(stage, given, declared)
+    return {name: typed(f"{stage}.{name}", value, declared[name]) for name, value in given.items()}
 
 
 def check_keys(stage: str, given: dict[str, Any], declared: dict[str, Any]) -> None:
@@ -75,6 +76,19 @@ def check_keys(stage: str, given: dict[str, Any], declared: dict[str, Any]) -> N
     problems = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
     if problems:
         raise StageError(f"section {stage} of params.yaml and its notebook do not match; {'; '.join(problems)}")
+
+
+def typed(name: str, value: Any, declared: Any) -> Any:
+    """`value` in the type that the notebook declares (YAML reads 1e-4 as text), or a StageError that names it."""
+    kind = type(declared)
+    if kind is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif type(value) is kind:
+        return value
+    raise StageError(f"{name} is {value!r}, the notebook declares a {kind.__name__} such as {declared!r}")
 
 
 def report_to() -> list[str]:

@@ -80,3 +80,12 @@ def test_unknown_and_missing_parameters_are_named():
         stage_parameters("ga_grpo", variant="nonsense")
     with pytest.raises(StageError, match="not of the form"):
         stage_parameters("sft", ["steps"])
+
+
+def test_a_parameter_has_the_type_that_its_notebook_declares():
+    assert stage_parameters("sft", ["learning_rate=1e-4"])["learning_rate"] == 1e-4  # which YAML reads as text
+    assert stage_parameters("sft", ["learning_rate=1"])["learning_rate"] == 1.0
+    with pytest.raises(StageError, match=r"sft\.learning_rate is 'fast', the notebook declares a float"):
+        stage_parameters("sft", ["learning_rate=fast"])
+    with pytest.raises(StageError, match=r"sft\.steps is 2\.5, the notebook declares a int"):
+        stage_parameters("sft", ["steps=2.5"])

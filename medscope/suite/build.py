@@ -70,7 +70,8 @@ def build_suite(
     recordings = render(counts, place.videos, seed, limits.skim_frames, workers)
     by_video = {recording.video: recording for recording in recordings}
     asked = [q for i, r in enumerate(recordings) for q in questions(r, np.random.default_rng([seed, 2, i]))]
-    asked = [q for q in asked if q.split != "sft"] + _sample(asked, "sft", questions_per_video, seed)
+    whole = [q for q in asked if q.split in ("warm_up", "eval")]
+    asked = whole + [q for split in ("sft", "rl") for q in _sample(asked, split, questions_per_video, seed)]
     split = {name: [q for q in asked if q.split == name] for name in ("warm_up", "sft")}
     lessons = captioned_lessons(captioned, limits.skim_frames, caution, seed) + framed_lessons(
         split["warm_up"], by_video, store, limits, skims_per_question, looks_per_question, caution, seed
