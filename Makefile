@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = 1
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds readme lock clean
+.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds readme benchmarks lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,8 +58,14 @@ mlflow: $(READY)  ## browse the runs
 seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
 	$(RUN) python -m medscope.seeds
 
-readme: $(READY)  ## write the results of metrics/ into README.md
+readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ into README.md
 	$(RUN) python -m medscope.report --readme
+	cp outputs/evaluate/cataract_success_0.png docs/trajectory.png
+
+benchmarks: $(READY)  ## our GA-GRPO step against stock TRL's, tool latency: benchmarks/results/ (half an hour)
+	$(BIN)/pip install --quiet --disable-pip-version-check opencv-python-headless torchcodec
+	$(RUN) python benchmarks/tool_latency.py
+	$(RUN) python benchmarks/ga_grpo_step.py
 
 lock: $(READY)  ## resolve requirements.lock anew
 	$(BIN)/pip-compile --quiet --allow-unsafe --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --output-file requirements.lock pyproject.toml

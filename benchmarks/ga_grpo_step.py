@@ -1,0 +1,205 @@
+"""One whole GA-GRPO step (rollouts, rewards, update) against stock TRL's GRPO, side by side in one process.
+
+Same model, prompts, environment, temperature and limits. The tiny policy is first taught to call a tool and then
+to answer, so that both sides run two turns. Ratios count; seconds are those of this machine.
+
+    python benchmarks/ga_grpo_step.py --frames 16 64 256 --groups 2 4 8 16
+"""
+
+import argparse
+import copy
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+import numpy as np
+import torch
+from datasets import Dataset
+from report import machine, write_results
+from transformers import TrainingArguments
+from trl import GRPOConfig, GRPOTrainer
+
+from medscope.dialogue import call_text, opening
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.ga_grpo import GAGRPOTrainer
+from medscope.policy import Policy, tiny_policy
+from medscope.records import Question, Recording, Trajectory, Window
+from medscope.rewards import RewardSettings
+from medscope.rollout import prompt_piece
+from medscope.sft import collate, trajectory_example
+from medscope.sources.rendered import sample_recording, write_video
+from medscope.suite.questions import questions
+from medscope.tools import Limits
+from medscope.video import FrameStore
+
+Step = Callable[[], dict[str, float]]
+SKIM = 20  # with which the video is drawn; the prompts show any number of its frames
+TURN_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both sides are given."""
+
+    asked: list[Question]
+    recording: Recording
+    store: FrameStore
+    limits: Limits
+    group: int
+
+
+def long_recording(folder: Path) -> Recording:
+    """A rendered laparoscopy of more than 256 s."""
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        recording = sample_recording("laparoscopy", f"long_{seed}", "eval", folder / "long.mp4", SKIM, rng)
+        if recording.duration > 256 and len(recording.segments) >= 4:
+            write_video(recording, SKIM)
+            return recording
+    raise RuntimeError("no long recording in 1000 draws")
+
+
+def taught_policy(setting: Setting) -> Policy:
+    """The tiny policy after it has learned to crop and answer on these very prompts."""
+    policy, environment = tiny_policy(), ClinicalVideoEnvironment(setting.store, setting.limits)
+    examples = []
+    for number, question in enumerate(setting.asked):
+        window = Window(10 * number, 10 * number + 20)
+        call = call_text("crop_video", {"start_time": window.start, "end_time": window.end})
+        turns = (f"<think>find {question.phase}</think>{call}", "<think>seen</think><answer>yes</answer>")
+        trajectory = Trajectory(question.id, turns)
+        examples.append(trajectory_example(policy, trajectory, question, setting.recording.path, environment))
+    batch = collate(policy, examples)
+    optimiser = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
+    for _ in range(60):
+        policy.model(**batch).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    for parameter in policy.base.model.visual.parameters():
+        parameter.requires_grad_(False)
+    return policy
+
+
+def ours(policy: Policy, setting: Setting) -> Step:
+    """Our trainer's loss and backward; frame features are forgotten before every step."""
+    asked, recordings = setting.asked, {setting.recording.video: setting.recording}
+    arguments = TrainingArguments(tempfile.mkdtemp(), per_device_train_batch_size=len(asked), report_to=[])
+    policy.cache_features = True
+    trainer = GAGRPOTrainer(
+        policy,
+        arguments,
+        asked,
+        recordings,
+        setting.store,
+        setting.limits,
+        setting.group,
+        1.0,
+        "none",
+        RewardSettings(),
+    )
+
+    def step() -> dict[str, float]:
+        policy.forget_features()
+        trainer.compute_loss(policy.model, {"questions": asked}).backward()
+        done = {name: values[-1] for name, values in trainer.recent.items()}
+        return {"tokens": done["completion_tokens"], "calls": done["tool_calls"]}
+
+    return step
+
+
+def stock_trl(policy: Policy, setting: Setting) -> Step:
+    """TRL's own generation, tool loop, loss and backward on the same environment.
+
+    Both sides read the very same prompt tokens: TRL would otherwise describe what the tools return, too.
+    """
+    for tool in (ClinicalVideoEnvironment.crop_video, ClinicalVideoEnvironment.get_frame):
+        tool.__annotations__.pop("return", None)
+    rows, path = [], setting.recording.path
+    for question in setting.asked:
+        environment = ClinicalVideoEnvironment(setting.store, setting.limits)
+        environment.reset(path=path)
+        messages = opening(question.text, environment._skim(), tools=True)
+        rows += [{"prompt": messages, "path": path}] * setting.group
+    trainer = GRPOTrainer(
+        model=policy.model,
+        reward_funcs=lambda completions, **_: [float(len(str(c)) % 3) for c in completions],
+        args=GRPOConfig(
+            tempfile.mkdtemp(), per_device_train_batch_size=len(rows), num_generations=setting.group, beta=0.0,
+            scale_rewards="none", loss_type="bnpo", max_completion_length=4 * TURN_TOKENS + 200, report_to=[],
+            use_cpu=True, bf16=False, gradient_checkpointing=False, max_tool_calling_iterations=2,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "?"}], "path": path}] * 64),
+        processing_class=policy.processor,
+        environment_factory=lambda: ClinicalVideoEnvironment(setting.store, setting.limits),
+    )  # fmt: skip
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.generation_config.max_new_tokens = TURN_TOKENS
+    trainer._batch_environments = [None] * len(rows)
+    theirs = trainer._tokenize_prompts([row["prompt"] for row in rows])[0]
+    assert theirs[0] == prompt_piece(policy, rows[0]["prompt"], tools=True).ids, "the prompts differ"
+
+    def step() -> dict[str, float]:
+        batch = trainer._generate_and_score_completions(copy.copy(rows))
+        trainer._compute_loss(policy.model, batch).backward()
+        spoken = batch["tool_mask"].sum().item() / len(rows) if "tool_mask" in batch else 0.0
+        return {"tokens": spoken, "calls": trainer._metrics["train"]["tools/call_frequency"][-1]}
+
+    return step
+
+
+def timed(step: Step, policy: Policy, repeats: int) -> dict[str, float]:
+    """Median seconds of a step after one to warm up, and what it did."""
+    seconds, done = [], {}
+    for repeat in range(repeats + 1):
+        torch.manual_seed(repeat)
+        policy.model.zero_grad()
+        start = time.perf_counter()
+        done = step()
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(seconds[1:]), **done}
+
+
+def main() -> None:
+    """Command line: see --help."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256])
+    parser.add_argument("--groups", type=int, nargs="+", default=[2, 4, 8, 16])
+    parser.add_argument("--questions", type=int, default=4, help="per step")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--trl-most", type=int, default=10**9, help="frames x group beyond which TRL is left out")
+    arguments = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    recording, store, rows = long_recording(Path(tempfile.mkdtemp())), FrameStore(), []
+    asked = [q for q in questions(recording, np.random.default_rng(0)) if q.kind == "grounding"][: arguments.questions]
+    for frames in arguments.frames:
+        limits = Limits(
+            skim_frames=frames, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056,
+            max_turn_tokens=TURN_TOKENS,
+        )  # fmt: skip
+        policy = taught_policy(Setting(asked, recording, store, limits, 1))
+        for group in arguments.groups:
+            setting = Setting(asked, recording, store, limits, group)
+            row = {"frames": frames, "group": group, "questions": len(asked)}
+            for name, engine in (("ours", ours), ("trl", stock_trl)):
+                if name == "trl" and frames * group > arguments.trl_most:
+                    continue
+                fresh = copy.deepcopy(policy)
+                found = timed(engine(fresh, setting), fresh, arguments.repeats)
+                row |= {f"{name}_{key}": round(value, 3) for key, value in found.items()}
+            if "trl_seconds" in row:
+                row["ratio"] = round(row["trl_seconds"] / row["ours_seconds"], 2)
+            row["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+            rows.append(row)
+            print(row, flush=True)
+            write_results("ga_grpo_step", rows, machine())
+
+
+if __name__ == "__main__":
+    main()

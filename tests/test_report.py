@@ -1,0 +1,45 @@
+"""The lines that end `make repro`, and the results that `make readme` writes."""
+
+import json
+
+import pytest
+
+from medscope.report import README_COLUMNS, README_MARKS, markdown, write_readme
+
+SCORES = {name: 0.5 for name in README_COLUMNS} | {f"{name}_ci": [0.25, 0.75] for name in README_COLUMNS}
+TABLE = {"sft": {"clips": {**SCORES, "tg_r50": None, "tg_r50_ci": None}}, "rl": {"clips": SCORES}}
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    (tmp_path / "evaluate.json").write_text(json.dumps(TABLE))
+    (tmp_path / "gains.json").write_text(json.dumps({"clips": {"accuracy": "+0.100 [+0.050, +0.150]"}}))
+    return tmp_path
+
+
+def test_the_table_has_a_row_per_split_and_system_and_a_dash_for_what_is_not_asked():
+    lines = markdown(TABLE, ("tg_r50", "accuracy")).splitlines()
+    assert lines[0] == "| split | system | tg_r50 | accuracy |"
+    assert lines[2] == "| clips | sft | – | 0.50 [0.25, 0.75] |"
+    assert lines[3] == "| clips | rl | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] |"
+
+
+def test_the_readme_keeps_its_words_and_gets_the_results(metrics, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{README_MARKS[0]}\nold\n{README_MARKS[1]}\nafter\n")
+    write_readme(readme, metrics)
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert "clips, seed 0: accuracy +0.100 [+0.050, +0.150]" in text and "seeds" not in text
+    gain = {"accuracy": {"mean": 0.12, "ci": [0.06, 0.18], "per_seed": [0.1, 0.14], "std": 0.02}}
+    (metrics / "seeds.json").write_text(json.dumps({"clips": {"sft": {}, "seed 0": {}, "seed 1": {}, "gain": gain}}))
+    write_readme(readme, metrics)
+    assert "clips, mean of 2 seeds of RL: accuracy +0.120 [+0.060, +0.180]" in readme.read_text()
+
+
+def test_a_readme_without_its_marks_is_not_touched(metrics, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("words")
+    with pytest.raises(SystemExit, match="lacks the lines"):
+        write_readme(readme, metrics)
+    assert readme.read_text() == "words"
