@@ -186,14 +186,19 @@ def smoke_chain() -> list[tuple[str, dict[str, Any]]]:
     return [*chain, ("ablations", own["ablations"]), ("evaluate", own["evaluate"])]
 
 
-def main() -> None:
-    """Command line: see `python -m medscope.stage --help`."""
+def parse(words: Sequence[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The command line; `name=value` may stand before or after the options."""
     parser = argparse.ArgumentParser(prog="python -m medscope.stage", description=__doc__)
     parser.add_argument("stage", choices=[*NOTEBOOKS, "all"])
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="parameters instead of those of params.yaml")
     parser.add_argument("--variant", help="a variant of `ablation_overrides` in params.yaml (stage ga_grpo)")
     parser.add_argument("--smoke", action="store_true", help="the notebook's own small values, in smoke/")
-    arguments = parser.parse_args()
+    return parser, parser.parse_intermixed_args(words)
+
+
+def main() -> None:
+    """Command line: see `python -m medscope.stage --help`."""
+    parser, arguments = parse()
     try:
         if arguments.smoke:
             chain = smoke_chain()

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
 from medscope.stage import (
     NOTEBOOKS,
@@ -14,6 +15,7 @@ from medscope.stage import (
     StageError,
     check_keys,
     declared_parameters,
+    parse,
     read_parameters,
     stage_parameters,
 )
@@ -71,6 +73,18 @@ def test_params_yaml_gives_exactly_the_declared_parameters(stage):
 def test_every_ablation_variant_is_a_valid_run(variant):
     parameters = stage_parameters("ga_grpo", ["seed=3"], variant)
     assert parameters["variant"] == f"ablation/{variant}_3"
+
+
+def test_every_command_of_the_pipeline_is_understood():
+    matrix = {"${item.variant}": "full", "${item.seed}": "1"}
+    commands = [stage["cmd"] for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()]
+    for command in commands:
+        for name, value in matrix.items():
+            command = command.replace(name, value)
+        words = command.removeprefix("python -m medscope.stage ").split()
+        _, arguments = parse(words)
+        assert arguments.stage == words[0]
+        assert stage_parameters(arguments.stage, arguments.overrides, arguments.variant)
 
 
 def test_unknown_and_missing_parameters_are_named():
