@@ -216,8 +216,8 @@ def ablation_bars(results: dict[str, Any], path: Path) -> None:
 
 
 def ablation_curves(results: dict[str, Any], path: Path, smooth: int = 15) -> None:
-    """Figure 5's curves: IoU, answer reward and tool calls of the rollouts over updates, one line per variant."""
-    names = ("iou", "reward_accuracy", "tool_calls")
+    """Figure 5's curves: IoU, answer reward and tool-call rate of the rollouts over updates, one line per variant."""
+    names = ("iou", "reward_accuracy", "tool_call_rate")
     _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
     for axis, name in zip(axes, names, strict=True):
         for variant, histories in results["curves"].items():
