@@ -33,14 +33,15 @@ def protocol(limits: Limits, decoder: str, questions: dict[str, Sequence[Any]]) 
 
 
 def markdown(table: dict[str, dict[str, dict[str, Any]]], columns: Sequence[str] = COLUMNS) -> str:
-    """The benchmark as Markdown: one row per split and system, value with its 95 % interval."""
+    """The benchmark as Markdown: one row per split and system (the least accurate first), values with 95 % intervals."""
     lines = ["| split | system | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     splits = list(next(iter(table.values())))
     for split in splits:
-        for system, scores in table.items():
+        for system in sorted(table, key=lambda name: table[name][splits[0]]["accuracy"]):
             cells = []
             for name in columns:
-                value, interval = scores[split].get(name), scores[split].get(f"{name}_ci")
+                scores = table[system][split]
+                value, interval = scores.get(name), scores.get(f"{name}_ci")
                 cells.append("–" if value is None else f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]")
             lines.append(f"| {split} | {system} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

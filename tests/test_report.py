@@ -7,7 +7,8 @@ import pytest
 from medscope.report import README_COLUMNS, README_MARKS, markdown, write_readme
 
 SCORES = {name: 0.5 for name in README_COLUMNS} | {f"{name}_ci": [0.25, 0.75] for name in README_COLUMNS}
-TABLE = {"sft": {"clips": {**SCORES, "tg_r50": None, "tg_r50_ci": None}}, "rl": {"clips": SCORES}}
+WORSE = {**SCORES, "accuracy": 0.25, "tg_r50": None, "tg_r50_ci": None}
+TABLE = {"rl": {"clips": SCORES}, "sft": {"clips": WORSE}}
 
 
 @pytest.fixture
@@ -17,10 +18,10 @@ def metrics(tmp_path):
     return tmp_path
 
 
-def test_the_table_has_a_row_per_split_and_system_and_a_dash_for_what_is_not_asked():
+def test_the_table_has_a_row_per_split_and_system_in_order_of_accuracy_and_a_dash_for_what_is_not_asked():
     lines = markdown(TABLE, ("tg_r50", "accuracy")).splitlines()
     assert lines[0] == "| split | system | tg_r50 | accuracy |"
-    assert lines[2] == "| clips | sft | – | 0.50 [0.25, 0.75] |"
+    assert lines[2] == "| clips | sft | – | 0.25 [0.25, 0.75] |"
     assert lines[3] == "| clips | rl | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] |"
 
 
