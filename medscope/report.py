@@ -33,7 +33,7 @@ def protocol(limits: Limits, decoder: str, questions: dict[str, Sequence[Any]]) 
 
 
 def markdown(table: dict[str, dict[str, dict[str, Any]]], columns: Sequence[str] = COLUMNS) -> str:
-    """The benchmark as Markdown: one row per split and system (the least accurate first), values with 95 % intervals."""
+    """The benchmark as Markdown: a row per split and system (the least accurate first), values with 95 % intervals."""
     lines = ["| split | system | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     splits = list(next(iter(table.values())))
     for split in splits:
