@@ -1,7 +1,7 @@
 """Stage 3, ClinVideo-VCoT and -CoT: run the teacher's turns in the real environment, keep what passes.
 
-Kept only if the format is right, the answer is right and the last crop overlaps the evidence: the public fork of the
-paper's co-author checks only the format.
+Kept only if the format is right, the answer is right, a frame really showed what the answer names and the last crop
+overlaps the evidence: the public fork of the paper's co-author checks only the format.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from medscope.dialogue import execute_call, is_well_formed, parse_answer
-from medscope.environment import ClinicalVideoEnvironment
+from medscope.environment import Blocks, ClinicalVideoEnvironment
 from medscope.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
 from medscope.records import Question, Recording, Trajectory
@@ -26,17 +26,25 @@ def vcot_trajectory(teacher: Teacher, path: str, environment: ClinicalVideoEnvir
     question = teacher.question
     environment.reset(path=path)
     turns = teacher.turns()
-    for turn in turns[:-1]:
-        execute_call(environment, turn)
+    shown = [second for turn in turns[:-1] for second in seconds_of(execute_call(environment, turn))]
     reasons = []
     if not is_well_formed(turns):
         reasons.append("format")
     if exact_judge(parse_answer(turns[-1]), question.answer) < 1:
         reasons.append("answer")
+    stretches = teacher.segment.shown if question.kind != "grounding" else ()  # a phase shows all the time
+    if stretches and not any(stretch.contains(second) for stretch in stretches for second in shown):
+        reasons.append("unseen in the looks")
     window = environment._window
     if window is None or temporal_iou(window, evidence_window(question.evidence)) < MIN_WINDOW_IOU:
         reasons.append("window")
     return Trajectory(question.id, tuple(turns), tuple(environment._calls)), reasons
+
+
+def seconds_of(response: Blocks | None) -> list[float]:
+    """The seconds of the frames in a tool's response, read from the text behind each."""
+    pairs = zip(response or [], (response or [])[1:], strict=False)
+    return [float(text["text"].strip(" s")) for frame, text in pairs if frame["type"] == "image"]
 
 
 def make_trajectories(
