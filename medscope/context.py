@@ -46,6 +46,18 @@ def rope_positions(ids: Sequence[int], images: Sequence[Image.Image], image_toke
     return positions
 
 
+def embed(policy: Policy, ids: torch.Tensor, images: list[Image.Image]) -> torch.Tensor:
+    """Embeddings [rows, width, hidden] of the token ids [rows, width], the frames' features in the place of theirs."""
+    embeddings = policy.base.get_input_embeddings()(ids)
+    if not images:
+        return embeddings
+    features = torch.cat(policy.features(images)).to(embeddings)
+    where = ids == policy.image_token
+    if int(where.sum()) != len(features):
+        raise ValueError(f"{int(where.sum())} image tokens for {len(features)} visual features")
+    return embeddings.masked_scatter(where[..., None], features)
+
+
 class Context:
     """`rows` dialogues in the model: cache, which of its columns each row uses [rows, columns], next positions."""
 
@@ -75,23 +87,12 @@ class Context:
                 self.next_position[row] = positions[:, row, -1].max() + 1
         self.used = torch.cat([self.used, used.to(device)], dim=1)
         return policy.base.model.language_model(
-            inputs_embeds=self._embed(ids.to(device), [image for piece in pieces for image in piece.images]),
+            inputs_embeds=embed(policy, ids.to(device), [image for piece in pieces for image in piece.images]),
             attention_mask={"full_attention": self._attends(width)},
             position_ids=torch.from_numpy(positions).to(device),
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-
-    def _embed(self, ids: torch.Tensor, images: list[Image.Image]) -> torch.Tensor:
-        """Embeddings of the tokens, the frames' features in the place of theirs."""
-        embeddings = self.policy.base.get_input_embeddings()(ids)
-        if not images:
-            return embeddings
-        features = torch.cat(self.policy.features(images)).to(embeddings)
-        where = ids == self.policy.image_token
-        if int(where.sum()) != len(features):
-            raise ValueError(f"{int(where.sum())} image tokens for {len(features)} visual features")
-        return embeddings.masked_scatter(where[..., None], features)
 
     def _attends(self, width: int) -> torch.Tensor:
         """What each of the last `width` columns attends to [rows, 1, width, columns]: itself, and earlier used ones."""

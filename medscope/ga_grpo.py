@@ -18,12 +18,12 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from medscope.context import Context, Piece
 from medscope.dialogue import parse_answer
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
 from medscope.policy import Policy
+from medscope.processes import process_count, share
 from medscope.progress import show_as_text
 from medscope.records import Question, Recording
 from medscope.resume import Resumable
@@ -31,10 +31,10 @@ from medscope.rewards import Reward, RewardSettings, reward
 from medscope.rollout import Rollout, roll_out
 from medscope.stage import report_to
 from medscope.tools import Limits
+from medscope.update import completion_logps, policy_loss
 from medscope.video import FrameStore
 
 Modulation = Literal["none", "binary", "continuous"]
-ALIKE = 16  # rollouts of like length that go through the update together
 
 
 def modulated_advantages(
@@ -57,43 +57,6 @@ def modulated_advantages(
     sign = torch.where(advantages >= 0, 1.0, -1.0)
     scale = (1 + 0.2 * sign * strength).clamp(min=0.1)
     return torch.where(used_tool.bool(), advantages * scale, advantages)
-
-
-def completion_logps(
-    policy: Policy, rollouts: Sequence[Rollout], group: int, temperature: float = 1.0, banned: Sequence[int] = ()
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of every token that the model itself spoke: log-probability, entropy and the number of its rollout: [tokens].
-
-    The prompt of a group goes through the model once, with gradients; its completions continue from a copy of its
-    cache, those of like length together.
-    """
-    prompts = Context(policy, len(rollouts) // group)
-    prompts.extend([Piece(rollout.prompt.ids[:-1], rollout.prompt.images) for rollout in rollouts[::group]])
-    by_length = sorted(range(len(rollouts)), key=lambda i: len(rollouts[i].completion))
-    parts = max(1, len(rollouts) // ALIKE)
-    hidden, targets, owners = [], [], []
-    for chunk in (by_length[len(rollouts) * i // parts : len(rollouts) * (i + 1) // parts] for i in range(parts)):
-        pieces = [Piece([rollouts[i].prompt.ids[-1], *rollouts[i].completion[:-1]], rollouts[i].images) for i in chunk]
-        states = prompts.select([i // group for i in chunk]).extend(pieces)
-        for row, i in enumerate(chunk):  # padded on the left
-            spoken = torch.tensor(rollouts[i].spoken_mask)
-            hidden.append(states[row, -len(spoken) :][spoken])
-            targets.append(torch.tensor(rollouts[i].completion)[spoken])
-            owners.append(torch.full_like(targets[-1], i))
-    logits = policy.base.lm_head(torch.cat(hidden)).float() / temperature
-    if len(banned):
-        logits = logits.index_fill(-1, torch.tensor(banned, device=logits.device), torch.finfo(logits.dtype).min)
-    logps = torch.log_softmax(logits, dim=-1)
-    with torch.no_grad():
-        entropy = -(logps.exp() * logps).sum(-1)
-    chosen = torch.cat(targets).to(logits.device)
-    return logps.gather(-1, chosen[:, None])[:, 0], entropy, torch.cat(owners).to(logits.device)
-
-
-def policy_loss(logps: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
-    """-(ratio x A), the mean over the model's own tokens. logps and the advantages of their rollouts, both [tokens]."""
-    ratio = torch.exp(logps - logps.detach())
-    return -(ratio * advantages).mean()
 
 
 class GAGRPOTrainer(Resumable):
@@ -159,7 +122,20 @@ class GAGRPOTrainer(Resumable):
             self.policy, rollouts, self.group, self.temperature, self.policy.unspoken
         )
         self._remember(questions, rollouts, rewards, advantages, float(entropy.mean()))
-        return policy_loss(logps, advantages.to(logps.device)[owner])
+        loss = policy_loss(logps, advantages.to(logps.device)[owner])
+        if process_count() > 1:  # the mean over the tokens of all processes, whose gradients are averaged
+            mine = torch.tensor(float(len(logps)), device=logps.device)
+            loss = loss * mine / self.accelerator.reduce(mine, "mean")
+        return loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Average the gradients of the processes: the loss calls the model's parts, which DDP does not notice."""
+        loss = super().training_step(*args, **kwargs)
+        if process_count() > 1 and self.accelerator.sync_gradients:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        return loss
 
     def _remember(
         self,
@@ -195,8 +171,11 @@ class GAGRPOTrainer(Resumable):
             self.recent[name].append(float(np.mean(values)))
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means since the last log, so that every reward term has its curve."""
+        """Add the means since the last log (of all processes), so that every reward term has its curve."""
         means = {name: float(np.mean(values)) for name, values in self.recent.items()}
+        if process_count() > 1 and means:
+            together = torch.tensor(list(means.values()), device=self.args.device)
+            means = dict(zip(means, self.accelerator.reduce(together, "mean").tolist(), strict=True))
         self.recent.clear()
         super().log({**logs, **means}, *args, **kwargs)
 
@@ -219,15 +198,19 @@ def train(
     save_steps: int = 100,
     seed: int = 0,
     bf16: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> list[dict[str, float]]:
-    """Train in place, resuming from `scratch` after a kill; returns the log of every step."""
+    """Train in place, resuming from `scratch` after a kill; returns the log of every step.
+
+    `questions_per_step` is that of all processes together.
+    """
     for parameter in policy.base.model.visual.parameters():
         parameter.requires_grad_(False)
     policy.cache_features = True
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
-        per_device_train_batch_size=questions_per_step,
+        per_device_train_batch_size=share("questions_per_step", questions_per_step),
         gradient_accumulation_steps=gradient_accumulation,
         learning_rate=learning_rate,
         lr_scheduler_type="linear",  # to 0: late updates average the noise of the rollouts out
@@ -236,6 +219,9 @@ def train(
         weight_decay=0.0,
         max_grad_norm=1.0,
         bf16=bf16,
+        activation_checkpointing=gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         save_steps=save_steps,
         save_total_limit=1,
@@ -249,6 +235,8 @@ def train(
     trainer = GAGRPOTrainer(
         policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings
     )
+    if process := trainer.args.process_index:
+        torch.manual_seed(seed + process)  # rollouts of its own
     show_as_text(trainer)
     history = trainer.train_or_continue()
     policy.cache_features = False

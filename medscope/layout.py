@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from medscope.processes import process_count
 from medscope.records import Question, write_json
 from medscope.stage import ROOT, fingerprint
 from medscope.suite.build import Suite
@@ -63,17 +64,18 @@ class Layout:
             writer.writeheader()
             writer.writerows({"step": step, **row} for step, row in rows.items() if row)
 
-    def scratch(self, name: str, notebook: dict[str, Any], *inputs: Path) -> Path:
-        """Where a trainer keeps resume checkpoints: one folder per parameters and inputs, so no other run is continued.
-
-        `notebook` is the notebook's `globals()`: its plain values are the parameters.
-        """
-        plain = {k: v for k, v in notebook.items() if isinstance(v, int | float | str) and not k.startswith("_")}
-        return self.root / "scratch" / name / fingerprint(plain, inputs)
+    def scratch(self, name: str, parameters: dict[str, Any], *inputs: Path) -> Path:
+        """Where a trainer keeps resume checkpoints: a folder per parameters and inputs: no other run is continued."""
+        return self.root / "scratch" / name / fingerprint(parameters, inputs)
 
     def clear_scratch(self, name: str) -> None:
         """Forget the resume checkpoints of a stage that has ended."""
         shutil.rmtree(self.root / "scratch" / name, ignore_errors=True)
+
+
+def plain(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a notebook: the plain values among its `globals()`."""
+    return {k: v for k, v in notebook.items() if isinstance(v, int | float | str) and not k.startswith("_")}
 
 
 def limits_from(notebook: dict[str, Any]) -> Limits:
@@ -93,4 +95,5 @@ def begin() -> None:
     More threads than cores make small models ten times slower.
     """
     os.chdir(ROOT)
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // process_count()))

@@ -12,7 +12,9 @@ class TextProgress(TrainerCallback):
     """A tqdm bar over optimiser steps with the latest of a few logged quantities behind it."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
+        total, start = state.max_steps, state.global_step
+        hidden = not state.is_world_process_zero
+        self.bar = tqdm(total=total, initial=start, desc="training", unit="step", disable=hidden)
         self.latest: dict[str, float] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

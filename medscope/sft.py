@@ -16,6 +16,7 @@ from medscope.context import Piece
 from medscope.dialogue import execute_call, opening
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import Policy
+from medscope.processes import share
 from medscope.progress import show_as_text
 from medscope.records import Lesson, Question, Trajectory
 from medscope.resume import Resumable
@@ -140,13 +141,17 @@ def fine_tune(
     save_steps: int = 200,
     seed: int = 0,
     bf16: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> list[dict[str, float]]:
-    """Train in place with AdamW and a cosine schedule, resuming from `scratch` after a kill; returns the log."""
+    """Train in place with AdamW and a cosine schedule, resuming from `scratch` after a kill; returns the log.
+
+    `batch_size` is that of all processes together.
+    """
     settings = SFTConfig(
         output_dir=str(scratch),
         max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
+        per_device_train_batch_size=share("batch_size", batch_size),
+        per_device_eval_batch_size=share("batch_size", batch_size),
         gradient_accumulation_steps=gradient_accumulation,
         learning_rate=learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
@@ -156,7 +161,9 @@ def fine_tune(
         weight_decay=weight_decay,
         max_grad_norm=1.0,
         bf16=bf16,
-        gradient_checkpointing=policy.device.type == "cuda",
+        activation_checkpointing=gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        use_cpu=not torch.cuda.is_available(),
         eval_strategy="steps",
         eval_steps=max(1, steps // evaluations),
         logging_steps=max(1, min(20, steps // 10)),
@@ -179,6 +186,8 @@ def fine_tune(
         processing_class=policy.processor,
         data_collator=lambda rows: collate(policy, [every[row["number"]] for row in rows]),
     )
+    # The mean over the tokens of all processes and accumulated batches: TRL's loss can, Qwen2.5-VL's own could not.
+    trainer.model_accepts_loss_kwargs = True
     show_as_text(trainer)
     history = trainer.train_or_continue()
     policy.forget_features()

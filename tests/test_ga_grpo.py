@@ -7,9 +7,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from medscope.dialogue import call_text
 from medscope.environment import ClinicalVideoEnvironment
-from medscope.ga_grpo import completion_logps, modulated_advantages, policy_loss
+from medscope.ga_grpo import modulated_advantages
 from medscope.policy import tiny_policy
 from medscope.rollout import roll_out
+from medscope.update import completion_logps, packed_mask, policy_loss
 
 GROUP = 4
 
@@ -63,12 +64,17 @@ def plain_logps(policy, rollout) -> torch.Tensor:
     return torch.log_softmax(logits, dim=-1).gather(-1, torch.tensor(rollout.completion)[:, None])[:, 0]
 
 
-def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(policy, rollouts, advantages):
+@pytest.mark.parametrize("checkpointed", [False, True], ids=["continued", "packed"])
+def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(policy, rollouts, advantages, checkpointed):
+    policy.model.train()
+    if checkpointed:
+        policy.model.activation_checkpointing_enable({"use_reentrant": False})
     logps, _, owner = completion_logps(policy, rollouts, GROUP)
     shared = policy_loss(logps, advantages[owner])
     shared.backward()
     shared_gradient = gradient(policy)
     policy.model.zero_grad()
+    policy.model.activation_checkpointing_disable()
 
     spoken = [torch.tensor(r.spoken_mask, dtype=torch.float) for r in rollouts]
     total = torch.zeros(())
@@ -81,6 +87,16 @@ def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(policy, rol
     assert shared.item() == pytest.approx(plain.item(), abs=1e-5)
     assert shared_gradient.norm().item() == pytest.approx(gradient(policy).norm().item(), rel=1e-5)
     torch.testing.assert_close(shared_gradient, gradient(policy), atol=1e-5, rtol=1e-3)
+
+
+def test_in_a_packed_group_a_completion_sees_the_prompt_and_itself():
+    assert packed_mask([2, 1, 2]).int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 1],
+    ]
 
 
 def test_loss_and_gradient_equal_stock_trl_without_modulation(policy, rollouts, advantages, tmp_path):

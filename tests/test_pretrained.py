@@ -5,9 +5,9 @@ import torch
 
 from medscope.dialogue import opening
 from medscope.environment import show
-from medscope.ga_grpo import completion_logps, policy_loss
 from medscope.policy import load_policy, tiny_policy
 from medscope.rollout import Piece, Rollout, prompt_piece
+from medscope.update import completion_logps, policy_loss
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medscope.ga_grpo import modulated_advantages, policy_loss
+from medscope.ga_grpo import modulated_advantages
 from medscope.judge import exact_judge
 from medscope.metrics import temporal_iou
 from medscope.records import Moment, Window
 from medscope.rewards import RewardSettings, crop_reward, format_reward, frame_reward, reward
+from medscope.update import policy_loss
 
 EVIDENCE = Window(0, 100)
 MISS = Window(100, 130)  # touches the evidence, shares nothing with it

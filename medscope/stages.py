@@ -1,0 +1,116 @@
+"""What notebooks 02 to 04 run, in one process or in several: from a checkpoint to the next one.
+
+A stage reads everything from disk, so that every process of `on_processes` can. `parameters` are those of the notebook
+(`plain(globals())`); the log of the trainer comes back.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+from medscope import ga_grpo, sft
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.layout import Layout, begin, challenging, limits_from
+from medscope.policy import load_policy, tiny_policy
+from medscope.processes import is_first_process
+from medscope.rewards import RewardSettings
+from medscope.suite.build import load_suite
+from medscope.video import FrameStore
+
+
+def warm_up(parameters: dict[str, Any]) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Stage I: a tiny or pretrained model, taught on captions and then on frames, becomes checkpoint `warm_up`."""
+    begin()
+    p = SimpleNamespace(**parameters)
+    place, store = Layout(p.folder), FrameStore(p.decoder)
+    suite = load_suite(place)
+    tiny = p.model == "tiny"
+    policy = tiny_policy(p.seed) if tiny else load_policy(p.model, p.lora_rank, p.load_in_4bit, p.dtype)
+    print(f"{sum(weights.numel() for weights in policy.model.parameters()):,} parameters")
+    logs = []
+    for name, steps, batch_size in (
+        ("captions", p.caption_steps, 2 * p.batch_size),
+        ("frames", p.steps, p.batch_size),
+    ):
+        training, held_out = sft.lesson_examples(policy, suite, store, captioned=name == "captions")
+        log = sft.fine_tune(
+            policy,
+            training,
+            held_out,
+            place.scratch(f"warm_up/{name}", parameters, place.suite),
+            steps,
+            batch_size,
+            p.learning_rate,
+            p.gradient_accumulation,
+            save_steps=p.save_steps,
+            seed=p.seed,
+            bf16=p.dtype == "bfloat16",
+            gradient_checkpointing=p.gradient_checkpointing,
+        )
+        logs.append(log)
+    if is_first_process():
+        policy.save(place.checkpoint("warm_up"))
+    return logs[0], logs[1]
+
+
+def cold_start(parameters: dict[str, Any]) -> list[dict[str, float]]:
+    """Stage II: checkpoint `warm_up`, fine-tuned on the trajectories and some captioned clips, becomes `sft`."""
+    begin()
+    p = SimpleNamespace(**parameters)
+    place, store = Layout(p.folder), FrameStore(p.decoder)
+    suite = load_suite(place)
+    policy = load_policy(place.checkpoint("warm_up"), load_in_4bit=p.load_in_4bit, dtype=p.dtype)
+    environment = ClinicalVideoEnvironment(store, limits_from(parameters))
+    training, held_out = sft.trajectory_examples(policy, suite, environment)
+    clips = sft.clip_examples(policy, suite, store, p.captioned_clips)
+    print(f"{len(training)} trajectories, {len(held_out)} held out, {len(clips)} captioned clips")
+    history = sft.fine_tune(
+        policy,
+        training + clips,
+        held_out,
+        place.scratch("sft", parameters, place.checkpoint("warm_up"), place.suite),
+        p.steps,
+        p.batch_size,
+        p.learning_rate,
+        p.gradient_accumulation,
+        save_steps=p.save_steps,
+        seed=p.seed,
+        bf16=p.dtype == "bfloat16",
+        gradient_checkpointing=p.gradient_checkpointing,
+    )
+    if is_first_process():
+        policy.save(place.checkpoint("sft"))
+    return history
+
+
+def reinforce(parameters: dict[str, Any]) -> list[dict[str, float]]:
+    """Stage III: checkpoint `sft`, trained by GA-GRPO on the questions of the RL videos, becomes `variant`."""
+    begin()
+    p = SimpleNamespace(**parameters)
+    place, store = Layout(p.folder), FrameStore(p.decoder)
+    suite = load_suite(place)
+    policy = load_policy(place.checkpoint("sft"), load_in_4bit=p.load_in_4bit, dtype=p.dtype)
+    questions = [q for family in ("cataract", "clips") for q in challenging(suite, family, split="rl")]
+    print(f"{len(questions)} questions on {len({q.video for q in questions})} videos of their own")
+    history = ga_grpo.train(
+        policy,
+        questions,
+        suite.recordings_by_video,
+        store,
+        limits_from(parameters),
+        place.scratch(p.variant, parameters, place.checkpoint("sft"), place.suite),
+        RewardSettings(p.w_acc, p.w_format, p.w_evidence, eta=p.eta, form=p.reward_form, conditional=p.conditional),
+        p.steps,
+        p.questions_per_step,
+        p.group,
+        p.learning_rate,
+        p.modulation,
+        p.temperature,
+        p.gradient_accumulation,
+        p.save_steps,
+        p.seed,
+        bf16=p.dtype == "bfloat16",
+        gradient_checkpointing=p.gradient_checkpointing,
+    )
+    if is_first_process():
+        policy.save(place.checkpoint(p.variant))
+    return history
