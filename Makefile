@@ -10,10 +10,10 @@ export DVC_NO_ANALYTICS = 1
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds readme benchmarks lock clean
+.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds ablation-study readme benchmarks lock clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -23,8 +23,12 @@ $(READY): requirements.lock pyproject.toml
 
 install: $(READY)  ## create .venv from the lock
 
-repro: $(READY)  ## the whole pipeline, from nothing to the result table
+repro: $(READY)  ## the whole pipeline, from nothing to the result table (PRESET=qwen2.5-vl-7b: a file of presets/)
+ifdef PRESET
+	$(RUN) dvc exp run $$($(BIN)/python -m medscope.presets $(PRESET))
+else
 	$(RUN) dvc repro
+endif
 	@$(BIN)/python -m medscope.report metrics/evaluate.json outputs/evaluate/06_evaluate.html
 
 smoke: $(READY)  ## the whole chain at smoke scale, in smoke/
@@ -57,6 +61,9 @@ mlflow: $(READY)  ## browse the runs
 
 seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
 	$(RUN) python -m medscope.seeds
+
+ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (1.5 hours): metrics/ablation_study.json
+	$(RUN) python -m medscope.ablation_study
 
 readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ into README.md
 	$(RUN) python -m medscope.report --readme

@@ -9,7 +9,6 @@ to answer, so that both sides run two turns. Ratios count; seconds are those of 
 import argparse
 import copy
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -22,7 +21,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import numpy as np
 import torch
 from datasets import Dataset
-from report import machine, write_results
+from report import machine, peak_memory, plot_steps, reset_peak_memory, write_results
 from transformers import TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
@@ -107,9 +106,19 @@ def ours(policy: Policy, setting: Setting) -> Step:
 
     def step() -> dict[str, float]:
         policy.forget_features()
+        start = time.perf_counter()
+        rollouts = trainer.sample(asked)
+        sampled = time.perf_counter()
+        trainer.sample = lambda _: rollouts
         trainer.compute_loss(policy.model, {"questions": asked}).backward()
+        del trainer.sample
         done = {name: values[-1] for name, values in trainer.recent.items()}
-        return {"tokens": done["completion_tokens"], "calls": done["tool_calls"]}
+        return {
+            "rollout_s": sampled - start,
+            "update_s": time.perf_counter() - sampled,
+            "tokens": done["completion_tokens"],
+            "calls": done["tool_calls"],
+        }
 
     return step
 
@@ -146,24 +155,32 @@ def stock_trl(policy: Policy, setting: Setting) -> Step:
     assert theirs[0] == prompt_piece(policy, rows[0]["prompt"], tools=True).ids, "the prompts differ"
 
     def step() -> dict[str, float]:
+        start = time.perf_counter()
         batch = trainer._generate_and_score_completions(copy.copy(rows))
+        sampled = time.perf_counter()
         trainer._compute_loss(policy.model, batch).backward()
-        spoken = batch["tool_mask"].sum().item() / len(rows) if "tool_mask" in batch else 0.0
-        return {"tokens": spoken, "calls": trainer._metrics["train"]["tools/call_frequency"][-1]}
+        return {
+            "rollout_s": sampled - start,
+            "update_s": time.perf_counter() - sampled,
+            "tokens": batch["tool_mask"].sum().item() / len(rows) if "tool_mask" in batch else 0.0,
+            "calls": trainer._metrics["train"]["tools/call_frequency"][-1],
+        }
 
     return step
 
 
 def timed(step: Step, policy: Policy, repeats: int) -> dict[str, float]:
-    """Median seconds of a step after one to warm up, and what it did."""
-    seconds, done = [], {}
+    """Medians over steps after one to warm up, and the highest memory of the process while they ran."""
+    found: list[dict[str, float]] = []
+    reset_peak_memory()
     for repeat in range(repeats + 1):
         torch.manual_seed(repeat)
         policy.model.zero_grad()
         start = time.perf_counter()
         done = step()
-        seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds[1:]), **done}
+        found.append({"step_s": time.perf_counter() - start, **done})
+    medians = {name: statistics.median(one[name] for one in found[1:]) for name in found[0]}
+    return {**medians, "peak_gib": peak_memory()}
 
 
 def main() -> None:
@@ -173,7 +190,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--questions", type=int, default=4, help="per step")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--trl-most", type=int, default=10**9, help="frames x group beyond which TRL is left out")
+    parser.add_argument("--trl-most", type=int, default=512, help="frames x group beyond which TRL is left out")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     recording, store, rows = long_recording(Path(tempfile.mkdtemp())), FrameStore(), []
@@ -193,12 +210,14 @@ def main() -> None:
                 fresh = copy.deepcopy(policy)
                 found = timed(engine(fresh, setting), fresh, arguments.repeats)
                 row |= {f"{name}_{key}": round(value, 3) for key, value in found.items()}
-            if "trl_seconds" in row:
-                row["ratio"] = round(row["trl_seconds"] / row["ours_seconds"], 2)
-            row["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+            row["ours_rollouts_per_s"] = round(len(asked) * group / row["ours_rollout_s"], 1)
+            if "trl_step_s" in row:
+                row["trl_rollouts_per_s"] = round(len(asked) * group / row["trl_rollout_s"], 1)
+                row["ratio"] = round(row["trl_step_s"] / row["ours_step_s"], 2)
             rows.append(row)
             print(row, flush=True)
             write_results("ga_grpo_step", rows, machine())
+    plot_steps("ga_grpo_step", rows)
 
 
 if __name__ == "__main__":

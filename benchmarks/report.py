@@ -1,4 +1,4 @@
-"""What every benchmark writes: its rows with machine and versions as JSON, and a table to read."""
+"""What every benchmark writes: its rows with machine and versions as JSON, a table to read, a plot to look at."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,3 +38,44 @@ def write_results(name: str, rows: list[dict[str, Any]], where: dict[str, str]) 
     lines += ["| " + " | ".join(str(row.get(column, "–")) for column in columns) + " |" for row in rows]
     lines += ["", ", ".join(f"{key} {value}" for key, value in where.items())]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def reset_peak_memory() -> None:
+    """Start `peak_memory` anew (Linux; elsewhere it is the peak of the whole process)."""
+    if Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> float:
+    """GiB of main memory that this process held at most since `reset_peak_memory`."""
+    status = Path("/proc/self/status").read_text()
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kilobytes) / 2**20
+
+
+def plot_steps(name: str, rows: list[dict[str, Any]]) -> None:
+    """results/<name>.png: seconds of a whole step against the size of the group, a panel per prompt length."""
+    lengths = sorted({row["frames"] for row in rows})
+    figure, axes = plt.subplots(1, len(lengths), figsize=(4 * len(lengths), 3.2), squeeze=False)
+    for axis, frames in zip(axes[0], lengths, strict=True):
+        for engine, label in (("trl", "stock TRL"), ("ours", "MedScope")):
+            points = [
+                (r["group"], r[f"{engine}_step_s"]) for r in rows if r["frames"] == frames and f"{engine}_step_s" in r
+            ]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", label=label)
+        axis.set(title=f"{frames} frames", xlabel="rollouts per question", ylabel="seconds per step", yscale="log")
+        axis.set_xticks(sorted({row["group"] for row in rows}))
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(RESULTS / f"{name}.png", dpi=120)
+
+
+def plot_latency(name: str, rows: list[dict[str, Any]]) -> None:
+    """results/<name>.png: milliseconds of a first call of each tool, a bar per way of decoding."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True)
+    for axis, tool in zip(axes, ("crop_video", "get_frame"), strict=True):
+        axis.barh([row["way"] for row in rows], [row[f"{tool}_ms"] for row in rows])
+        axis.set(title=tool, xlabel="milliseconds, first call")
+    figure.tight_layout()
+    figure.savefig(RESULTS / f"{name}.png", dpi=120)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from report import machine, write_results
+from report import machine, plot_latency, write_results
 
 from medscope.records import Window
 from medscope.tools import Limits, crop_seconds, frame_seconds
@@ -144,6 +144,7 @@ def main() -> None:
         if peer:
             row["crop_video_speedup"] = round(peer["crop_video_ms"] / row["crop_video_ms"], 2)
     write_results("tool_latency", rows, {**machine(), "video": f"{arguments.minutes} min, 1080p, {arguments.fps} fps"})
+    plot_latency("tool_latency", rows)
 
 
 if __name__ == "__main__":

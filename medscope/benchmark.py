@@ -1,7 +1,7 @@
 """ClinVideo-Eval on our splits: one loop over systems and questions, greedy, one table with intervals."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from medscope.dialogue import call_text, parse_answer, parse_window, window_text
 from medscope.environment import ClinicalVideoEnvironment
-from medscope.judge import exact_judge
+from medscope.judge import Judge, exact
 from medscope.metrics import bootstrap_interval, evidence_window, is_covered, paired_difference, recall_at, temporal_iou
 from medscope.policy import Policy, load_policy
 from medscope.records import Question, Recording, ToolCall, Window
@@ -38,10 +38,15 @@ class Outcome:
     answer_iou: float  # of the window that the answer names
     crop_iou: float  # of the last executed crop
     hit: bool  # the last executed call looked at the evidence
+    confidence: float = 0.0  # the model's probability of the tokens of its answer
+    tokens: int = 0  # that the model spoke
+    tool_frames: int = 0  # that its calls showed
 
 
-def outcome(question: Question, answer: str | None, rollout: Rollout | None = None) -> Outcome:
-    """Score one answer, and what the rollout's environment really executed."""
+def outcome(
+    question: Question, answer: str | None, accuracy: float, rollout: Rollout | None = None, sure: float = 0.0
+) -> Outcome:
+    """One answer with the judge's verdict, and what the rollout's environment really executed."""
     evidence, named = evidence_window(question.evidence), parse_window(answer)
     window = rollout.environment._window if rollout else None
     calls = tuple(rollout.environment._calls) if rollout else ()
@@ -51,12 +56,22 @@ def outcome(question: Question, answer: str | None, rollout: Rollout | None = No
         question=question,
         turns=tuple(rollout.turns) if rollout else (answer or "",),
         calls=calls,
-        accuracy=exact_judge(answer, question.answer),
+        accuracy=accuracy,
         format=turns_format_reward(rollout.turns) if rollout else 1.0,
         answer_iou=temporal_iou(named, evidence) if named else 0.0,
         crop_iou=temporal_iou(window, evidence) if window else 0.0,
         hit=is_covered(question.evidence, last),
+        confidence=sure,
+        tokens=sum(rollout.spoken_mask) if rollout else 0,
+        tool_frames=len(rollout.images) if rollout else 0,
     )
+
+
+def confidence(policy: Policy, rollout: Rollout) -> float:
+    """The model's probability of the tokens from `<answer>` on in its last turn, 0 to 1; 0 without an answer."""
+    ids = rollout.pieces[-1].ids
+    starts = [n for n in range(len(ids)) if "<answer>" in policy.tokenizer.decode(ids[: n + 1])]
+    return float(np.exp(sum(rollout.logps[-len(ids) :][starts[0] + 1 :]))) if starts else 0.0
 
 
 def run_policy(
@@ -70,22 +85,33 @@ def run_policy(
     temperature: float = 0.0,
     batch_size: int = 64,
     label: str = "benchmark",
+    judge: Judge = exact,
+    make_environment: Callable[[Question], ClinicalVideoEnvironment] | None = None,
 ) -> list[Outcome]:
     """Answer every question once. `oracle` writes the first turn with the true window in place of the model's own."""
+    make_environment = make_environment or (lambda _: ClinicalVideoEnvironment(store, limits))
     outcomes = []
     policy.cache_features = True
     for start in tqdm(range(0, len(questions), batch_size), desc=label, unit="batch"):
         batch = questions[start : start + batch_size]
-        environments = [ClinicalVideoEnvironment(store, limits) for _ in batch]
+        environments = [make_environment(question) for question in batch]
         for environment, question in zip(environments, batch, strict=True):
             environment.reset(path=recordings[question.video].path)
         forced = [oracle_turn(question, recordings[question.video], limits) for question in batch] if oracle else None
         texts = [question.text for question in batch]
         rollouts = roll_out(policy, environments, texts, tools=tools, temperature=temperature, forced_turns=forced)
-        outcomes += [outcome(q, parse_answer(r.turns[-1]), r) for q, r in zip(batch, rollouts, strict=True)]
+        answers = [parse_answer(rollout.turns[-1]) for rollout in rollouts]
+        sure = [confidence(policy, rollout) for rollout in rollouts]
+        columns = (batch, answers, judged(batch, answers, judge), rollouts, sure)
+        outcomes += [outcome(*row) for row in zip(*columns, strict=True)]
     policy.cache_features = False
     policy.forget_features()
     return outcomes
+
+
+def judged(questions: Sequence[Question], answers: Sequence[str | None], judge: Judge) -> list[float]:
+    """The judge's verdicts on the answers to these questions."""
+    return judge([(q.text, answer, q.answer) for q, answer in zip(questions, answers, strict=True)])
 
 
 def oracle_turn(question: Question, recording: Recording, limits: Limits) -> str:
@@ -123,11 +149,15 @@ def _prior_key(question: Question) -> tuple[str, str]:
 
 
 def run_prior(
-    training: Iterable[Question], questions: Sequence[Question], recordings: dict[str, Recording]
+    training: Iterable[Question],
+    questions: Sequence[Question],
+    recordings: dict[str, Recording],
+    judge: Judge = exact,
 ) -> list[Outcome]:
     """The no-video baseline on every question."""
     prior = Prior(training, recordings)
-    return [outcome(q, prior.answer(q, recordings[q.video].duration)) for q in questions]
+    answers = [prior.answer(q, recordings[q.video].duration) for q in questions]
+    return [outcome(*row) for row in zip(questions, answers, judged(questions, answers, judge), strict=True)]
 
 
 def score(outcomes: Sequence[Outcome]) -> dict[str, float | list[float] | None]:
@@ -162,6 +192,7 @@ def compare_systems(
     store: FrameStore,
     limits: Limits,
     checkpoints: dict[str, Path],
+    judge: Judge = exact,
 ) -> tuple[dict[str, dict[str, list[Outcome]]], dict[str, Any], dict[str, dict[str, str]]]:
     """All systems on all splits: outcomes, the table {system: {split: {metric, metric_ci}}}, what RL gains over SFT.
 
@@ -173,12 +204,12 @@ def compare_systems(
     found: dict[str, dict[str, list[Outcome]]] = {system: {} for system in SYSTEMS}
     policies = {name: load_policy(folder) for name, folder in checkpoints.items()}
     for split, asked in questions.items():
-        found["prior"][split] = run_prior(training, asked, recordings)
+        found["prior"][split] = run_prior(training, asked, recordings, judge)
         for system in SYSTEMS[1:]:
             policy = policies["sft" if system in ("uniform", "sft") else "rl"]
             found[system][split] = run_policy(
                 policy, asked, recordings, store, limits,
-                tools=system != "uniform", oracle=system == "oracle", label=f"{system} {split}",
+                tools=system != "uniform", oracle=system == "oracle", label=f"{system} {split}", judge=judge,
             )  # fmt: skip
     table = {system: {split: score(outcomes) for split, outcomes in splits.items()} for system, splits in found.items()}
     gains = {split: gain(found["sft"][split], found["rl"][split]) for split in questions}

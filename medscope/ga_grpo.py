@@ -9,7 +9,7 @@ so the ratio is 1 in value and its gradient is that of log pi. The vision tower 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from transformers import TrainingArguments
 
 from medscope.dialogue import parse_answer
 from medscope.environment import ClinicalVideoEnvironment
-from medscope.judge import exact_judge
+from medscope.judge import Judge, exact
 from medscope.metrics import evidence_window, temporal_iou
 from medscope.policy import Policy
 from medscope.processes import process_count, share
@@ -74,7 +74,7 @@ class GAGRPOTrainer(Resumable):
         temperature: float,
         modulation: Modulation,
         settings: RewardSettings,
-        judge: Callable[[str | None, str], float] = exact_judge,
+        judge: Judge = exact,
     ):
         self.policy, self.questions, self.recordings, self.judge = policy, questions, recordings, judge
         self.group, self.temperature, self.modulation, self.settings = group, temperature, modulation, settings
@@ -100,13 +100,13 @@ class GAGRPOTrainer(Resumable):
 
     def rewards(self, questions: list[Question], rollouts: list[Rollout]) -> list[Reward]:
         """The reward of every rollout from its turns, the judge and its environment's record."""
-        found = []
-        for i, rollout in enumerate(rollouts):
-            question, environment = questions[i // self.group], rollout.environment
-            verdict = self.judge(parse_answer(rollout.turns[-1]), question.answer)
-            looked = (environment._window, environment._moment)
-            found.append(reward(rollout.turns, verdict, *looked, question.evidence, self.settings))
-        return found
+        asked = [questions[i // self.group] for i in range(len(rollouts))]
+        answers = [parse_answer(rollout.turns[-1]) for rollout in rollouts]
+        verdicts = self.judge([(q.text, answer, q.answer) for q, answer in zip(asked, answers, strict=True)])
+        return [
+            reward(r.turns, verdict, r.environment._window, r.environment._moment, q.evidence, self.settings)
+            for q, r, verdict in zip(asked, rollouts, verdicts, strict=True)
+        ]
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], **_: Any) -> torch.Tensor:
         """Roll out, reward, modulate, and the loss of the one on-policy update."""
@@ -199,6 +199,7 @@ def train(
     seed: int = 0,
     bf16: bool = False,
     gradient_checkpointing: bool = False,
+    judge: Judge = exact,
 ) -> list[dict[str, float]]:
     """Train in place, resuming from `scratch` after a kill; returns the log of every step.
 
@@ -233,7 +234,7 @@ def train(
         data_seed=seed,
     )
     trainer = GAGRPOTrainer(
-        policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings
+        policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings, judge
     )
     if process := trainer.args.process_index:
         torch.manual_seed(seed + process)  # rollouts of its own

@@ -50,7 +50,8 @@ def short(scores: dict[str, Any]) -> dict[str, str]:
     for name, value in scores.items():
         if not name.endswith("_ci"):
             low_high = scores.get(f"{name}_ci")
-            texts[name] = "–" if value is None else f"{value:.2f} [{low_high[0]:.2f}, {low_high[1]:.2f}]"
+            interval = f" [{low_high[0]:.2f}, {low_high[1]:.2f}]" if low_high else ""
+            texts[name] = "–" if value is None else str(value) if isinstance(value, int) else f"{value:.2f}{interval}"
     return texts
 
 

@@ -1,6 +1,7 @@
 """The last lines of `make repro`: our table on the terminal, the published rows beside it, the path of the report."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -23,12 +24,19 @@ PUBLISHED = {name: dict(zip(PUBLISHED_COLUMNS, row.split(), strict=True)) for na
 COLUMNS = ("tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_miou", "vqa_acc", "evidence_miou", "evidence_hit", "accuracy")
 
 
-def protocol(limits: Limits, decoder: str, questions: dict[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+def protocol(
+    limits: Limits, decoder: str, questions: dict[str, Sequence[Any]], judge: str
+) -> dict[str, dict[str, Any]]:
     """What a reader needs to reproduce the table: questions, limits, judge, decoder, versions."""
     counts = {f"questions {split}": len(asked) for split, asked in questions.items()}
     packages = {name: version(name) for name in ("torch", "transformers", "trl", "decord", "av")}
-    used = {"judge": "exact", "decoding": "greedy", "decoder": decoder, **packages}
-    names = ("skim_frames", "skim_pixels", "crop_frames", "crop_pixels", "frame_pixels", "max_calls")
+    used = {
+        "judge": judge if judge == "exact" else os.environ["MEDSCOPE_JUDGE_MODEL"],
+        "decoding": "greedy",
+        "decoder": decoder,
+        **packages,
+    }
+    names = ("skim_frames", "skim_pixels", "crop_frames", "crop_pixels", "frame_pixels", "max_calls", "max_turn_tokens")
     return {"value": {**counts, **{name: getattr(limits, name) for name in names}, **used}}
 
 

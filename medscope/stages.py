@@ -9,6 +9,7 @@ from typing import Any
 
 from medscope import ga_grpo, sft
 from medscope.environment import ClinicalVideoEnvironment
+from medscope.judge import make_judge
 from medscope.layout import Layout, begin, challenging, limits_from
 from medscope.policy import load_policy, tiny_policy
 from medscope.processes import is_first_process
@@ -110,6 +111,7 @@ def reinforce(parameters: dict[str, Any]) -> list[dict[str, float]]:
         p.seed,
         bf16=p.dtype == "bfloat16",
         gradient_checkpointing=p.gradient_checkpointing,
+        judge=make_judge(p.judge),
     )
     if is_first_process():
         policy.save(place.checkpoint(p.variant))

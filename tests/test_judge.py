@@ -1,11 +1,16 @@
-"""The exact judge of answers: right, half right, wrong."""
+"""The judges of answers, exact and behind an endpoint: right, half right, wrong, or an error."""
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medscope.dialogue import window_text
-from medscope.judge import exact_judge, normalise
+from medscope.endpoint import Endpoint, JudgeError
+from medscope.judge import LLMJudge, exact_judge, make_judge, normalise
 from medscope.metrics import temporal_iou
 from medscope.records import Window
 
@@ -49,3 +54,107 @@ def test_the_verdict_on_a_window_follows_its_iou(named, expected):
 
 def test_normalise():
     assert normalise(" The  Blade, an edge; A-b! ") == "blade edge ab"
+    assert normalise("3.50 mm.") == normalise("3.5 mm") != normalise("35 mm")
+
+
+class Server(ThreadingHTTPServer):
+    """An OpenAI-compatible endpoint that replies what it is told to: a text, or a status that fails on purpose."""
+
+    def __init__(self, replies: list[str | int]):
+        self.replies, self.requests = replies, []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        reply = self.server.replies.pop(0) if len(self.server.replies) > 1 else self.server.replies[0]
+        self.send_response(reply if isinstance(reply, int) else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Retry-After", "0.01")
+        self.end_headers()
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": str(reply)}}
+        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def judge(monkeypatch, tmp_path):
+    """`judge(replies)`: an LLM judge of a server with these replies, and the server."""
+    servers = []
+
+    def made(replies, **settings):
+        server = Server(replies)
+        Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        monkeypatch.setenv("MEDSCOPE_JUDGE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        monkeypatch.setenv("MEDSCOPE_JUDGE_MODEL", "judge")
+        return LLMJudge(Endpoint(tmp_path / "cache", **settings)), server
+
+    yield made
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_llm_judge_reads_verdicts_and_asks_nothing_twice(judge):
+    ask, server = judge(["0.5"])
+    asked = [("Which tool?", f"forceps {i}", "forceps") for i in range(20)]
+    assert ask(asked) == [0.5] * 20 == ask(asked)
+    assert len(server.requests) == 20
+    assert all(request["temperature"] == 0 for request in server.requests)
+    again, other = judge(["1"])  # another endpoint is another judge
+    assert again(asked[:1]) == [1] and len(other.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "reply, verdict", [("1", 1), (" 1.0\n", 1), (".5", 0.5), ("**0.5**", 0.5), ("0", 0), ("0.", None)]
+)
+def test_a_verdict_is_one_of_three_numbers(judge, reply, verdict):
+    ask, _ = judge([reply])
+    if verdict is None:
+        with pytest.raises(JudgeError, match=r"replies '0\.'"):
+            ask([("?", "a", "b")])
+    else:
+        assert ask([("?", "a", "b")]) == [verdict]
+
+
+def test_windows_and_missing_answers_cost_no_request(judge):
+    ask, server = judge(["1"])
+    assert ask([("?", "0-49", "from 0 to 100 s"), ("?", None, "forceps"), ("?", "x" * 1000, "forceps")]) == [0.5, 0, 0]
+    assert not server.requests
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_fails_for_a_while_is_asked_again(judge, status):
+    ask, server = judge([status, status, "1"])
+    assert ask([("?", "a", "b")]) == [1]
+    assert len(server.requests) == 3
+
+
+def test_a_judge_that_stays_unreachable_is_an_error_and_leaves_no_verdict(judge):
+    ask, server = judge([500], retries=1)
+    with pytest.raises(JudgeError, match="unreachable"):
+        ask([("?", "a", "b")])
+    server.replies = ["1"]
+    assert ask([("?", "a", "b")]) == [1]
+
+
+def test_a_judge_that_chats_is_asked_once_more_and_then_refused(judge):
+    ask, server = judge(["It depends.", "0.5"])
+    assert ask([("?", "a", "b")]) == [0.5]
+    assert len(server.requests[-1]["messages"]) == 4
+    ask, _ = judge(["It depends."])
+    with pytest.raises(JudgeError, match=r"replies 'It depends\.'"):
+        ask([("?", "a", "b")])
+
+
+def test_a_judge_without_an_endpoint_says_what_it_needs(monkeypatch):
+    monkeypatch.delenv("MEDSCOPE_JUDGE_URL", raising=False)
+    with pytest.raises(JudgeError, match="MEDSCOPE_JUDGE_URL"):
+        make_judge("llm")
+    with pytest.raises(JudgeError, match="'oracle' is unknown"):
+        make_judge("oracle")

@@ -22,10 +22,17 @@ def rollout(policy, store, operation) -> Rollout:
     return made
 
 
-@pytest.mark.parametrize("load_in_4bit", [False, True])
-def test_lora_learns_is_saved_and_loads_again(checkpoint, store, operation, tmp_path, load_in_4bit):
+@pytest.mark.parametrize(
+    "load_in_4bit, checkpointed",
+    [(False, False), (True, False), (True, True)],
+    ids=["lora", "4 bit", "4 bit, gradient checkpointing"],
+)
+def test_lora_learns_is_saved_and_loads_again(checkpoint, store, operation, tmp_path, load_in_4bit, checkpointed):
     torch.manual_seed(0)
     policy = load_policy(checkpoint, lora_rank=4, load_in_4bit=load_in_4bit)
+    policy.model.train()
+    if checkpointed:
+        policy.base.activation_checkpointing_enable({"use_reentrant": False})
     trained = {name for name, p in policy.model.named_parameters() if p.requires_grad}
     assert trained and all("lora_" in name and "visual" not in name for name in trained)
     optimiser = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad], lr=1e-2)
@@ -36,6 +43,7 @@ def test_lora_learns_is_saved_and_loads_again(checkpoint, store, operation, tmp_
         policy_loss(logps, torch.ones(1)[owner]).backward()
         optimiser.step()
         optimiser.zero_grad()
+    policy.model.eval()  # as the policy that is loaded again: 4-bit layers have another kernel for training
     with torch.no_grad():
         after, _, _ = completion_logps(policy, [rollout(policy, store, operation)], group=1)
     assert after.sum().item() > before + 0.1, "a positive advantage must make the completion likelier"

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
 
 from medscope.context import Piece
-from medscope.policy import tiny_policy
+from medscope.policy import load_policy, tiny_policy
 from medscope.resume import last_checkpoint
 from medscope.sft import Example, fine_tune
 
@@ -25,9 +25,10 @@ class KillAt(TrainerCallback):
             raise Killed
 
 
-def trained(scratch, monkeypatch, kill_at=None):
-    """The tiny policy after `STEPS` of fine-tuning on invented sentences, and its log."""
-    policy = tiny_policy(seed=0)
+def trained(scratch, monkeypatch, kill_at=None, base=None):
+    """The tiny policy (LoRA on the checkpoint `base`) after `STEPS` on invented sentences, and its log."""
+    set_seed(0)
+    policy = load_policy(base, lora_rank=4) if base else tiny_policy(seed=0)
     examples = [
         Example((Piece(policy.encode(f"from {i} s")), Piece([*policy.encode(f"to {i}"), policy.turn_end], spoken=True)))
         for i in range(24)
@@ -55,6 +56,17 @@ def test_a_killed_trainer_ends_in_the_same_weights_and_log(uninterrupted, step, 
         assert torch.equal(value, weights[name]), name
     losses = [row["loss"] for row in whole_log if "loss" in row]
     assert len(losses) == STEPS and [row["loss"] for row in log if "loss" in row] == losses
+
+
+def test_lora_resumes_to_the_same_weights(tmp_path, monkeypatch):
+    base = tiny_policy(seed=0).save(tmp_path / "base")
+    whole, _ = trained(tmp_path / "whole", monkeypatch, base=base)
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", monkeypatch, kill_at=SAVED, base=base)
+    resumed, _ = trained(tmp_path / "killed", monkeypatch, base=base)
+    assert any("lora_" in name for name in whole)
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
 
 
 def test_a_checkpoint_cut_off_by_a_kill_is_skipped(tmp_path):

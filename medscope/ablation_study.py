@@ -1,0 +1,105 @@
+"""Figure 5 with statistics: every variant of GA-GRPO over several seeds, paired with `full` on all held-out questions.
+
+`python -m medscope.ablation_study --steps 120 --seeds 0 1 2` (or `make ablation-study`) trains what is missing from one
+SFT policy, evaluates greedily, writes metrics/ablation_study.json and docs/ablation_study.png. It goes on after a kill.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from medscope.benchmark import SPLITS, run_policy
+from medscope.layout import Layout, begin, challenging, limits_from
+from medscope.metrics import paired_difference
+from medscope.policy import load_policy
+from medscope.seeds import values
+from medscope.stage import read_parameters, run, stage_parameters
+from medscope.suite.build import load_suite
+from medscope.video import FrameStore
+
+METRICS = ("evidence_miou", "tg_r70", "accuracy")
+Row = dict[str, dict[str, float | list[float]]]
+
+
+def checkpoint_of(place: Layout, variant: str, seed: int, steps: int) -> Path:
+    """The policy of a variant and seed, trained if it does not exist."""
+    name = f"study/{variant}_{steps}_{seed}"
+    if not place.checkpoint(name).exists():
+        changes = read_parameters()["ablation_overrides"][variant] | {"steps": steps, "seed": seed, "variant": name}
+        run("ga_grpo", stage_parameters("ga_grpo", [f"{key}={value}" for key, value in changes.items()]))
+    return place.checkpoint(name)
+
+
+def study(place: Layout, variants: list[str], seeds: list[int], steps: int) -> dict[str, dict[str, Row]]:
+    """split -> variant -> metric -> mean and std over seeds, difference from `full` with its 95 % interval.
+
+    A question's score is its mean over seeds; the interval resamples videos.
+    """
+    parameters = stage_parameters("evaluate")
+    suite, limits, store = load_suite(place), limits_from(parameters), FrameStore(parameters["decoder"])
+    policies = {v: [load_policy(checkpoint_of(place, v, seed, steps)) for seed in seeds] for v in variants}
+    result: dict[str, dict[str, Row]] = {}
+    for split in SPLITS:
+        asked = challenging(suite, split)
+        scores = {}
+        for variant, runs in policies.items():
+            found = [run_policy(p, asked, suite.recordings_by_video, store, limits, label=variant) for p in runs]
+            scores[variant] = [values(outcomes) for outcomes in found]
+        result[split] = {variant: against_full(scores["full"], runs) for variant, runs in scores.items()}
+    return result
+
+
+def against_full(full: list[dict], runs: list[dict]) -> Row:
+    """The numbers of one variant, `values` of each of its seeds, beside those of `full`."""
+    row: Row = {}
+    for metric in [name for name in METRICS if name in full[0]]:
+        ours = np.array([run[metric][0] for run in runs])
+        theirs = np.array([run[metric][0] for run in full])
+        videos = full[0][metric][1]
+        difference, interval = paired_difference(ours.mean(axis=0).tolist(), theirs.mean(axis=0).tolist(), videos)
+        spread = float(ours.mean(axis=1).std(ddof=1)) if len(ours) > 1 else 0.0
+        row[metric] = {
+            "mean": float(ours.mean()), "std": spread, "minus_full": difference, "minus_full_ci": list(interval),
+        }  # fmt: skip
+    return row
+
+
+def plot(result: dict[str, dict[str, Row]], path: Path, split: str = "cataract") -> None:
+    """Difference of every variant from `full`, with intervals, one panel per metric."""
+    variants = [variant for variant in result[split] if variant != "full"]
+    _, axes = plt.subplots(1, len(METRICS), figsize=(11, 0.4 * len(variants) + 1.2), sharey=True)
+    for axis, metric in zip(axes, METRICS, strict=True):
+        for height, variant in enumerate(variants):
+            cell = result[split][variant][metric]
+            axis.plot(cell["minus_full_ci"], [height, height], color="#4477aa")
+            axis.plot(cell["minus_full"], height, "o", color="#4477aa")
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set_yticks(range(len(variants)), variants)
+        axis.set_title(f"{split} {metric}, minus full", fontsize=9)
+    plt.tight_layout()
+    plt.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Command line: see --help."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    known = read_parameters()["ablation_overrides"]
+    parser.add_argument("--variants", nargs="+", default=list(known), choices=list(known))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=120)
+    arguments = parser.parse_args()
+    begin()
+    place = Layout(stage_parameters("evaluate")["folder"])
+    variants = list(dict.fromkeys(["full", *arguments.variants]))
+    result = study(place, variants, arguments.seeds, arguments.steps)
+    place.write_metrics("ablation_study", {"steps": arguments.steps, "seeds": arguments.seeds, "splits": result})
+    plot(result, Path("docs") / "ablation_study.png")
+    for variant, row in result["cataract"].items():
+        cells = (f"{m} {c['mean']:.3f} ({c['minus_full']:+.3f} {c['minus_full_ci']})" for m, c in row.items())
+        print(f"{variant}: " + ", ".join(cells))
+
+
+if __name__ == "__main__":
+    main()
