@@ -1,13 +1,17 @@
-"""Fixtures: tight limits, two rendered recordings on disk, an environment bound to one of them, the tiny policy."""
+"""Fixtures: limits, two rendered recordings on disk, an environment, the tiny policy, an endpoint on this machine."""
+
+from threading import Thread
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from medscope.endpoint import Endpoint
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.sources.rendered import sample_recording, write_video
 from medscope.tools import Limits
 from medscope.video import FrameStore
+from server import Server
 
 settings.register_profile("tests", deadline=None, derandomize=True)  # the same examples on every machine
 settings.load_profile("tests")
@@ -65,3 +69,22 @@ def policy():
     from medscope.policy import tiny_policy
 
     return tiny_policy()
+
+
+@pytest.fixture
+def endpoint(monkeypatch, tmp_path):
+    """`endpoint(replies)`: a client of a real server that gives these replies (a number: that status), and the server."""
+    servers = []
+
+    def made(replies, **settings):
+        server = Server(replies)
+        Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        monkeypatch.setenv("MEDSCOPE_JUDGE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        monkeypatch.setenv("MEDSCOPE_JUDGE_MODEL", "judge")
+        return Endpoint(tmp_path / "cache", **settings), server
+
+    yield made
+    for server in servers:
+        server.shutdown()
+        server.server_close()

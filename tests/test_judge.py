@@ -1,15 +1,11 @@
 """The judges of answers, exact and behind an endpoint: right, half right, wrong, or an error."""
 
-import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medscope.dialogue import window_text
-from medscope.endpoint import Endpoint, JudgeError
+from medscope.endpoint import JudgeError
 from medscope.judge import LLMJudge, exact_judge, make_judge, normalise
 from medscope.metrics import temporal_iou
 from medscope.records import Window
@@ -57,47 +53,15 @@ def test_normalise():
     assert normalise("3.50 mm.") == normalise("3.5 mm") != normalise("35 mm")
 
 
-class Server(ThreadingHTTPServer):
-    """An OpenAI-compatible endpoint that replies what it is told to: a text, or a status that fails on purpose."""
-
-    def __init__(self, replies: list[str | int]):
-        self.replies, self.requests = replies, []
-        super().__init__(("127.0.0.1", 0), Handler)
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        reply = self.server.replies.pop(0) if len(self.server.replies) > 1 else self.server.replies[0]
-        self.send_response(reply if isinstance(reply, int) else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Retry-After", "0.01")
-        self.end_headers()
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": str(reply)}}
-        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
-        self.wfile.write(json.dumps(body).encode())
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def judge(monkeypatch, tmp_path):
+def judge(endpoint):
     """`judge(replies)`: an LLM judge of a server with these replies, and the server."""
-    servers = []
 
     def made(replies, **settings):
-        server = Server(replies)
-        Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        monkeypatch.setenv("MEDSCOPE_JUDGE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-        monkeypatch.setenv("MEDSCOPE_JUDGE_MODEL", "judge")
-        return LLMJudge(Endpoint(tmp_path / "cache", **settings)), server
+        asked, server = endpoint(replies, **settings)
+        return LLMJudge(asked), server
 
-    yield made
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return made
 
 
 def test_an_llm_judge_reads_verdicts_and_asks_nothing_twice(judge):

@@ -49,18 +49,8 @@ def test_a_rating_is_an_integer_from_one_to_five(reply, rating):
     assert read_rating(reply) == rating
 
 
-class Asked:
-    """Counts what it is asked and rates 4 (the endpoint itself is tested in test_judge.py)."""
-
-    def __init__(self):
-        self.systems = []
-
-    def ask(self, system, contents, read):
-        self.systems.append(system)
-        return [read("4") for _ in contents]
-
-
-def test_a_description_is_rated_by_four_questions():
-    endpoint = Asked()
-    assert rated(endpoint, TEXTS, REFERENCES) == {"CI": 4, "DO": 4, "CU": 4, "TU": 4}
-    assert len(set(endpoint.systems)) == len(RATINGS)
+def test_a_description_is_rated_by_four_questions(endpoint):
+    asked, server = endpoint(["4"])
+    assert rated(asked, TEXTS, REFERENCES) == {"CI": 4, "DO": 4, "CU": 4, "TU": 4}
+    systems = {request["messages"][0]["content"] for request in server.requests}
+    assert len(systems) == len(RATINGS) and len(server.requests) == len(RATINGS) * len(TEXTS)
