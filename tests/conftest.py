@@ -5,13 +5,13 @@ from threading import Thread
 import numpy as np
 import pytest
 from hypothesis import settings
+from server import Server
 
 from medscope.endpoint import Endpoint
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.sources.rendered import sample_recording, write_video
 from medscope.tools import Limits
 from medscope.video import FrameStore
-from server import Server
 
 settings.register_profile("tests", deadline=None, derandomize=True)  # the same examples on every machine
 settings.load_profile("tests")
@@ -73,7 +73,7 @@ def policy():
 
 @pytest.fixture
 def endpoint(monkeypatch, tmp_path):
-    """`endpoint(replies)`: a client of a real server that gives these replies (a number: that status), and the server."""
+    """`endpoint(replies)`: a client of a real server with these replies (a number: that status), and the server."""
     servers = []
 
     def made(replies, **settings):
