@@ -69,7 +69,7 @@ readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ i
 	$(RUN) python -m medscope.report --readme
 	cp outputs/evaluate/cataract_success_0.png docs/trajectory.png
 
-benchmarks: $(READY)  ## our GA-GRPO step against stock TRL's, tool latency: benchmarks/results/ (half an hour)
+benchmarks: $(READY)  ## our GA-GRPO step against stock TRL's, tool latency: benchmarks/results/ (10 minutes)
 	$(BIN)/pip install --quiet --disable-pip-version-check opencv-python-headless torchcodec
 	$(RUN) python benchmarks/tool_latency.py
 	$(RUN) python benchmarks/ga_grpo_step.py

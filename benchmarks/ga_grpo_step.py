@@ -126,7 +126,8 @@ def ours(policy: Policy, setting: Setting) -> Step:
 def stock_trl(policy: Policy, setting: Setting) -> Step:
     """TRL's own generation, tool loop, loss and backward on the same environment.
 
-    Both sides read the very same prompt tokens: TRL would otherwise describe what the tools return, too.
+    Both sides read the very same prompt tokens: TRL would otherwise enlarge the small frames (four times the tokens)
+    and describe what the tools return, too.
     """
     for tool in (ClinicalVideoEnvironment.crop_video, ClinicalVideoEnvironment.get_frame):
         tool.__annotations__.pop("return", None)
@@ -148,6 +149,7 @@ def stock_trl(policy: Policy, setting: Setting) -> Step:
         processing_class=policy.processor,
         environment_factory=lambda: ClinicalVideoEnvironment(setting.store, setting.limits),
     )  # fmt: skip
+    policy.processor.image_processor.do_resize = False
     trainer.current_gradient_accumulation_steps = 1
     trainer.generation_config.max_new_tokens = TURN_TOKENS
     trainer._batch_environments = [None] * len(rows)
@@ -162,7 +164,7 @@ def stock_trl(policy: Policy, setting: Setting) -> Step:
         return {
             "rollout_s": sampled - start,
             "update_s": time.perf_counter() - sampled,
-            "tokens": batch["tool_mask"].sum().item() / len(rows) if "tool_mask" in batch else 0.0,
+            "tokens": (batch["tool_mask"] * batch["completion_mask"]).sum().item() / len(rows),
             "calls": trainer._metrics["train"]["tools/call_frequency"][-1],
         }
 
@@ -189,8 +191,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--groups", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--questions", type=int, default=4, help="per step")
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--trl-most", type=int, default=512, help="frames x group beyond which TRL is left out")
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--trl-most", type=int, default=2048, help="frames x group beyond which TRL is left out")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     recording, store, rows = long_recording(Path(tempfile.mkdtemp())), FrameStore(), []

@@ -101,16 +101,18 @@ class Context:
         return ((columns <= new) & self.used[:, None, None, :]) | (columns == new)
 
     def select(self, rows: Sequence[int]) -> "Context":
-        """These rows as a context of their own: some of them to go on with, or a prompt repeated for its group."""
+        """These rows as a context of their own: some of them to go on with, or a prompt repeated for its group.
+
+        By `index_select`: the gradient of one index over rows and columns is six times slower on a CPU.
+        """
         index = torch.tensor(rows, device=self.used.device)
         chosen = Context(self.policy, len(rows))
         columns = self.used[index].any(dim=0).nonzero()[:, 0]
         chosen.used = self.used[index][:, columns]
         chosen.next_position = self.next_position[list(rows)]
         for number, layer in enumerate(self.cache.layers):
-            chosen.cache.update(
-                layer.keys[index[:, None], :, columns].transpose(1, 2),
-                layer.values[index[:, None], :, columns].transpose(1, 2),
-                number,
-            )
+            keys, values = layer.keys.index_select(0, index), layer.values.index_select(0, index)
+            if len(columns) < self.used.shape[1]:
+                keys, values = keys.index_select(2, columns), values.index_select(2, columns)
+            chosen.cache.update(keys, values, number)
         return chosen
