@@ -1,9 +1,13 @@
 """The widget of explore.ipynb: pick a video and a question, watch the policy skim, look and answer."""
 
+import io
+from contextlib import redirect_stderr
+
 import ipywidgets as widgets
+import matplotlib.pyplot as plt
 
 from medscope.benchmark import run_policy
-from medscope.pictures import filmstrip
+from medscope.pictures import filmstrip_figure
 from medscope.policy import Policy
 from medscope.suite.build import Suite
 from medscope.suite.questions import CHALLENGING
@@ -19,22 +23,29 @@ def explorer(policy: Policy, suite: Suite, store: FrameStore, limits: Limits) ->
             asked.setdefault(question.video, {})[question.text] = question.id
     video = widgets.Dropdown(options=sorted(asked), description="video")
     question = widgets.Dropdown(options=asked[video.value], description="question", layout={"width": "480px"})
-    temperature = widgets.FloatSlider(value=0.0, max=1.5, step=0.1, description="temperature")
-    button, strip = widgets.Button(description="answer", button_style="primary"), widgets.Output()
+    temperature = widgets.FloatSlider(
+        value=0.0, max=1.5, step=0.1, description="temperature", style={"description_width": "initial"}
+    )
+    button, words = widgets.Button(description="answer", button_style="primary"), widgets.Output()
+    strip = widgets.Image(format="png", layout={"max_width": "100%", "display": "none"})
 
     def offer_questions(change: dict) -> None:
         question.options = asked[change["new"]]
 
     def answer(_: widgets.Button) -> None:
         chosen = suite.questions[question.value]
-        with strip:
-            strip.clear_output(wait=True)
+        with words:  # errors, too
+            words.clear_output()
             recordings = suite.recordings_by_video
-            found = run_policy(policy, [chosen], recordings, store, limits, temperature=temperature.value)[0]
-            filmstrip(found, recordings[chosen.video], store, limits)
+            with redirect_stderr(io.StringIO()):  # no progress bar for one question
+                found = run_policy(policy, [chosen], recordings, store, limits, temperature=temperature.value)[0]
+            figure, drawn = filmstrip_figure(found, recordings[chosen.video], store, limits), io.BytesIO()
+            figure.savefig(drawn, dpi=110, bbox_inches="tight")
+            plt.close(figure)
+            strip.value, strip.layout.display = drawn.getvalue(), "block"
             for turn, call in zip(found.turns, [*found.calls, None], strict=False):
                 print(turn + (f"\n  -> {'shown' if call.executed else call.message}" if call else ""))
 
     video.observe(offer_questions, names="value")
     button.on_click(answer)
-    return widgets.VBox([video, question, widgets.HBox([temperature, button]), strip])
+    return widgets.VBox([video, question, widgets.HBox([temperature, button]), strip, words])

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from medscope.benchmark import Outcome
 from medscope.metrics import evidence_window
@@ -144,9 +145,13 @@ def suite_statistics(suite: Suite, path: Path) -> None:
     save(path)
 
 
-def filmstrip(
-    found: Outcome, recording: Recording, store: FrameStore, limits: Limits, path: Path | None = None
-) -> None:
+def filmstrip(found: Outcome, recording: Recording, store: FrameStore, limits: Limits, path: Path) -> None:
+    """Write and show the filmstrip of one trajectory."""
+    filmstrip_figure(found, recording, store, limits)
+    save(path)
+
+
+def filmstrip_figure(found: Outcome, recording: Recording, store: FrameStore, limits: Limits) -> Figure:
     """One trajectory: the skim, what every executed call showed, the time line, the thoughts and the answer."""
     looks = [call for call in found.calls if call.executed]
     rows = [skim_seconds(recording.duration, limits.skim_frames)[:: max(1, limits.skim_frames // 8)]]
@@ -171,11 +176,7 @@ def filmstrip(
     figure.suptitle(f"{found.question.text}\nreference: {found.question.answer} · {verdict}", fontsize=9, y=1.0)
     said = "\n".join(turn.replace("$", "") for turn in found.turns)
     figure.text(0.13, 0.02, said, fontsize=6, family="monospace", va="top", wrap=True)
-    if path:
-        save(path)
-    else:
-        plt.show()
-        plt.close()
+    return figure
 
 
 def system_bars(table: dict[str, Any], path: Path) -> None:
