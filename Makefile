@@ -25,7 +25,7 @@ install: $(READY)  ## create .venv from the lock
 
 repro: $(READY)  ## the whole pipeline, from nothing to the result table (PRESET=qwen2.5-vl-7b: a file of presets/)
 ifdef PRESET
-	$(RUN) dvc exp run $$($(BIN)/python -m medscope.presets $(PRESET))
+	changes=$$($(BIN)/python -m medscope.presets $(PRESET)) && $(RUN) dvc exp run $$changes
 else
 	$(RUN) dvc repro
 endif
