@@ -62,7 +62,7 @@ mlflow: $(READY)  ## browse the runs
 seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
 	$(RUN) python -m medscope.seeds
 
-ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (1.5 hours): metrics/ablation_study.json
+ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (est. 1.5 hours): metrics/ablation_study.json
 	$(RUN) python -m medscope.ablation_study
 
 readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ into README.md
