@@ -1,16 +1,24 @@
-"""Vision attention for many small frames: frames of one size are attended in one batch.
+"""The two attentions of our own: many small frames in one batch, and many dialogues behind one prompt.
 
-Transformers' SDPA path calls the kernel once per frame and layer, which for hundreds of 28 px frames costs more than
-all else (SFT step of the tiny profile: about twice as slow). The result is the same; the registered name starts with
-`flash` because only such implementations are handed the frame boundaries (`cu_seq_lens_q`).
+Frames: transformers' SDPA path calls the kernel once per frame and layer, which for hundreds of 28 px frames costs more
+than all else (SFT step of the tiny profile: about twice as slow). The result is the same; the registered name starts
+with `flash` because only such implementations are handed the frame boundaries (`cu_seq_lens_q`).
+
+Prompts: the rollouts of a group share the keys of their prompt, so that no copy of them is made, kept or moved.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 FRAME_ATTENTION = "flash_like_frames"
+PREFIX_ATTENTION = "sdpa_behind_prefix"
 
 
 def frame_attention(
@@ -37,4 +45,89 @@ def frame_attention(
     return torch.cat(outputs)[torch.cat(order).argsort()][None], None
 
 
+
+@dataclass
+class Prefix:
+    """Cached prompts that dialogues share.
+
+    `layers`: keys and values of every layer [prompts, kv heads, columns, dim]; `used`: the columns that are not padding
+    [prompts, columns]; `owner`: the number of the prompt that each dialogue follows [rows].
+    """
+
+    layers: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    used: torch.Tensor
+    owner: torch.Tensor
+
+    @cached_property
+    def bias(self) -> torch.Tensor:
+        return torch.zeros_like(self.used, dtype=torch.float32).masked_fill(~self.used, -torch.inf)[:, None, None]
+
+    @cached_property
+    def slots(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The dialogue in every slot of every prompt [prompts, slots] (any one where a slot is free), and the place of
+        every dialogue among those slots, counted through [rows]."""
+        counts = torch.bincount(self.owner, minlength=len(self.used))
+        order = self.owner.argsort(stable=True)
+        slot = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[self.owner[order]]
+        table = torch.zeros(len(self.used), int(counts.max()), dtype=torch.long, device=order.device)
+        table[self.owner[order], slot] = order
+        place = torch.empty_like(order)
+        place[order] = self.owner[order] * table.shape[1] + slot
+        return table, place
+
+    def select(self, rows: torch.Tensor) -> "Prefix":
+        """The prefix of these dialogues only."""
+        kept, owner = self.owner[rows].unique(return_inverse=True)
+        if len(kept) == len(self.used):
+            return Prefix(self.layers, self.used, owner)
+        layers = [(keys.index_select(0, kept), values.index_select(0, kept)) for keys, values in self.layers]
+        return Prefix(layers, self.used[kept], owner)
+
+    def attend(self, layer: int, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attention of scaled queries [rows, kv heads, n, dim] to their prompts alone: output, and the log of the
+        softmax's denominator [rows, kv heads, n, 1]."""
+        keys, values = self.layers[layer]
+        table, place = self.slots
+        _, heads, n, dim = query.shape
+        packed = query[table].transpose(1, 2).reshape(len(table), heads, -1, dim)
+        scores = (packed @ keys.transpose(2, 3)).float() + self.bias
+        total = scores.logsumexp(-1, keepdim=True)
+        output = (scores - total).exp().to(values) @ values
+
+        def by_row(x: torch.Tensor) -> torch.Tensor:
+            return x.view(len(table), heads, table.shape[1], n, -1).transpose(1, 2).flatten(0, 1)[place]
+
+        return by_row(output), by_row(total)
+
+
+def prefix_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    prefix: Prefix | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """SDPA; with a `prefix`, attention to it and to the dialogue's own keys under one softmax.
+
+    query [rows, heads, width, dim], key, value [rows, kv heads, columns, dim], attention_mask [rows, 1, width, columns],
+    true where a column is seen; to [rows, width, heads, dim].
+    """
+    if prefix is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    rows, heads, width, dim = query.shape
+    grouped = query.reshape(rows, key.shape[1], -1, dim) * scaling  # query heads beside the kv head that they share
+    scores = (grouped @ key.transpose(2, 3)).float().unflatten(2, (-1, width))
+    scores = scores.masked_fill(~attention_mask[:, :, None], -torch.inf).flatten(2, 3)
+    own_total = scores.logsumexp(-1, keepdim=True)
+    own = (scores - own_total).exp().to(value) @ value
+    shared, shared_total = prefix.attend(module.layer_idx, grouped)
+    output = torch.lerp(own, shared, torch.sigmoid(shared_total - own_total).to(own))
+    return output.reshape(rows, heads, width, dim).transpose(1, 2).contiguous(), None
+
+
 AttentionInterface.register(FRAME_ATTENTION, frame_attention)
+AttentionInterface.register(PREFIX_ATTENTION, prefix_attention)
+AttentionMaskInterface.register(PREFIX_ATTENTION, sdpa_mask)

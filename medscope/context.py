@@ -1,7 +1,7 @@
 """What a batch of dialogues has said and seen, inside the language model: pieces of tokens and frames, and their cache.
 
-Everything is paid for once: features once per frame, a prompt once per question (`select` repeats its row for the
-group), every later token once. Rows of different length are padded on the left; padding stays in the cache as masked
+Everything is paid for once: features once per frame, a prompt once per question (`fork` lets a group share its cache),
+every later token once. Rows of different length are padded on the left; padding stays in the cache as masked
 holes until `select` drops the columns that nobody uses. Works under autograd as well as without.
 """
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import DynamicCache
 
+from medscope.attention import Prefix
 from medscope.policy import Policy
 from medscope.video import PATCH_FACTOR
 
@@ -59,10 +60,13 @@ def embed(policy: Policy, ids: torch.Tensor, images: list[Image.Image]) -> torch
 
 
 class Context:
-    """`rows` dialogues in the model: cache, which of its columns each row uses [rows, columns], next positions."""
+    """`rows` dialogues in the model: cache, which of its columns each row uses [rows, columns], next positions.
 
-    def __init__(self, policy: Policy, rows: int):
-        self.policy = policy
+    `prefix` holds what is before the cache and shared by rows, if anything is.
+    """
+
+    def __init__(self, policy: Policy, rows: int, prefix: Prefix | None = None):
+        self.policy, self.prefix = policy, prefix
         self.cache = DynamicCache(config=policy.base.config.text_config)
         self.used = torch.zeros(rows, 0, dtype=torch.bool, device=policy.device)
         self.next_position = np.zeros(rows, dtype=np.int64)
@@ -92,6 +96,7 @@ class Context:
             position_ids=torch.from_numpy(positions).to(device),
             past_key_values=self.cache,
             use_cache=True,
+            prefix=self.prefix,
         ).last_hidden_state
 
     def _attends(self, width: int) -> torch.Tensor:
@@ -100,13 +105,21 @@ class Context:
         new = columns[-width:, None]
         return ((columns <= new) & self.used[:, None, None, :]) | (columns == new)
 
+    def fork(self, rows: Sequence[int]) -> "Context":
+        """A dialogue behind each of these rows, which may repeat (a group behind its prompt): nothing is copied."""
+        layers = [(layer.keys, layer.values) for layer in self.cache.layers]
+        prefix = Prefix(layers, self.used, torch.tensor(rows, device=self.used.device))
+        forked = Context(self.policy, len(rows), prefix)
+        forked.next_position = self.next_position[list(rows)]
+        return forked
+
     def select(self, rows: Sequence[int]) -> "Context":
-        """These rows as a context of their own: some of them to go on with, or a prompt repeated for its group.
+        """Copies of these rows as a context of their own; a row may be repeated.
 
         By `index_select`: the gradient of one index over rows and columns is six times slower on a CPU.
         """
         index = torch.tensor(rows, device=self.used.device)
-        chosen = Context(self.policy, len(rows))
+        chosen = Context(self.policy, len(rows), self.prefix and self.prefix.select(index))
         columns = self.used[index].any(dim=0).nonzero()[:, 0]
         chosen.used = self.used[index][:, columns]
         chosen.next_position = self.next_position[list(rows)]

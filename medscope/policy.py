@@ -24,7 +24,7 @@ from transformers import (
     set_seed,
 )
 
-from medscope.attention import FRAME_ATTENTION
+from medscope.attention import FRAME_ATTENTION, PREFIX_ATTENTION
 from medscope.dialogue import CHAT_TEMPLATE
 from medscope.video import PATCH_FACTOR
 
@@ -164,7 +164,7 @@ def load_policy(source: str | Path, lora_rank: int = 0, load_in_4bit: bool = Fal
         attn_implementation="sdpa",
         quantization_config=quantised if load_in_4bit else None,
     )
-    _batch_frames(model)
+    _use_our_attention(model)
     if adapter.exists():
         model = PeftModel.from_pretrained(model, source, is_trainable=True)
     elif lora_rank:
@@ -199,17 +199,17 @@ def tiny_policy(seed: int = 0) -> Policy:
         tie_word_embeddings=True,
     )  # fmt: skip
     model = Qwen2_5_VLForConditionalGeneration(config)
-    _batch_frames(model)
+    _use_our_attention(model)
     processor = FrameProcessor(Qwen2VLImageProcessorPil(), tokenizer, CHAT_TEMPLATE)
     policy = Policy(model, processor)
     _match_feature_norm(policy)
     return policy
 
 
-def _batch_frames(model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Attend to equal frames in one batch where flash attention does not already do so."""
-    if "flash" not in (model.model.visual.config._attn_implementation or ""):
-        model.model.visual.config._attn_implementation = FRAME_ATTENTION
+def _use_our_attention(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Equal frames are attended in one batch, rollouts share the keys of their prompt (see `attention`)."""
+    model.model.visual.config._attn_implementation = FRAME_ATTENTION
+    model.model.language_model.config._attn_implementation = PREFIX_ATTENTION
 
 
 def _match_feature_norm(policy: Policy) -> None:

@@ -1,7 +1,7 @@
 """Batched multi-turn rollouts: training, evaluation and `explore` all generate with `roll_out`.
 
-Pays for the video once (see `context`): the prompt is prefilled once per question and its cache repeated for the group,
-the cache is kept over tool turns, finished rollouts leave, and nobody waits for a rollout that talks on and on.
+Pays for the video once (see `context`): the prompt is prefilled once per question and its cache shared by the group, the
+cache is kept over tool turns, finished rollouts leave, and nobody waits for a rollout that talks on and on.
 """
 
 from dataclasses import dataclass, field
@@ -111,7 +111,7 @@ def roll_out(
         rollouts = [Rollout(env, prompts[i // group]) for i, env in enumerate(environments)]
         context = Context(policy, len(prompts))
         context.extend([Piece(prompt.ids[:-1], prompt.images) for prompt in prompts])
-        context = context.select([i // group for i in range(len(rollouts))])
+        context = context.fork([i // group for i in range(len(rollouts))])
         cohort = Cohort(context, rollouts, [Piece(rollout.prompt.ids[-1:]) for rollout in rollouts])
         cohorts = [cohort] if forced_turns is None else _force(policy, cohort, forced_turns)
         while cohorts:

@@ -1,8 +1,9 @@
-"""Batched vision attention gives what transformers' frame-by-frame SDPA gives, gradients too."""
+"""Our attentions: frames in one batch equal frame-by-frame SDPA, gradients too; a shared prompt equals copies of it."""
 
 import torch
 from PIL import Image
 
+from medscope.context import Context, Piece
 from medscope.policy import tiny_policy
 
 
@@ -23,3 +24,21 @@ def test_equal_to_frame_by_frame_sdpa():
     (batched, batched_gradient), (single, single_gradient) = results
     torch.testing.assert_close(batched, single, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(batched_gradient, single_gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_dialogues_behind_a_shared_prompt_equal_those_with_copies():
+    """Prompts of different length, groups of different size, turns of different length, rows that leave."""
+    policy = tiny_policy(seed=0)
+    prompts = Context(policy, 3)
+    with torch.no_grad():
+        prompts.extend([Piece(list(range(20, 20 + n))) for n in (9, 4, 6)])
+        owner = [0, 2, 0, 1, 0]
+        shared, copied = prompts.fork(owner), prompts.select(owner)
+        for rows, lengths in (([0, 1, 2, 3, 4], (3, 1, 4, 2, 5)), ([0, 2, 4], (2, 0, 1)), ([2, 1], (1, 3))):
+            shared, copied = shared.select(rows), copied.select(rows)
+            pieces = [Piece(list(range(40 + 7 * row, 40 + 7 * row + n))) for row, n in enumerate(lengths)]
+            states = [context.extend(pieces) for context in (shared, copied)]
+            for row, n in enumerate(lengths):
+                if n:
+                    torch.testing.assert_close(states[0][row, -n:], states[1][row, -n:], atol=1e-5, rtol=1e-4)
+    assert shared.prefix.used.shape[0] == 1, "prompts that nobody follows are dropped"
