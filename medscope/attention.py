@@ -45,7 +45,6 @@ def frame_attention(
     return torch.cat(outputs)[torch.cat(order).argsort()][None], None
 
 
-
 @dataclass
 class Prefix:
     """Cached prompts that dialogues share.
@@ -112,8 +111,8 @@ def prefix_attention(
 ) -> tuple[torch.Tensor, None]:
     """SDPA; with a `prefix`, attention to it and to the dialogue's own keys under one softmax.
 
-    query [rows, heads, width, dim], key, value [rows, kv heads, columns, dim], attention_mask [rows, 1, width, columns],
-    true where a column is seen; to [rows, width, heads, dim].
+    query [rows, heads, width, dim], key, value [rows, kv heads, columns, dim], attention_mask [rows, 1, width, columns]
+    (true where a column is seen); to [rows, width, heads, dim].
     """
     if prefix is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)

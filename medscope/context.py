@@ -123,7 +123,8 @@ class Context:
         columns = self.used[index].any(dim=0).nonzero()[:, 0]
         chosen.used = self.used[index][:, columns]
         chosen.next_position = self.next_position[list(rows)]
-        for number, layer in enumerate(self.cache.layers):
+        fed = self.cache.layers if self.used.shape[1] else []  # a fork has none before its first words
+        for number, layer in enumerate(fed):
             keys, values = layer.keys.index_select(0, index), layer.values.index_select(0, index)
             if len(columns) < self.used.shape[1]:
                 keys, values = keys.index_select(2, columns), values.index_select(2, columns)

@@ -1,7 +1,7 @@
 """Batched multi-turn rollouts: training, evaluation and `explore` all generate with `roll_out`.
 
-Pays for the video once (see `context`): the prompt is prefilled once per question and its cache shared by the group, the
-cache is kept over tool turns, finished rollouts leave, and nobody waits for a rollout that talks on and on.
+Pays for the video once (see `context`): the prompt is prefilled once per question and its cache shared by the group,
+what follows is cached over tool turns, finished rollouts leave, and nobody waits for one that talks on and on.
 """
 
 from dataclasses import dataclass, field
