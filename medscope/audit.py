@@ -19,7 +19,7 @@ from medscope.environment import Blocks, ClinicalVideoEnvironment
 from medscope.judge import Judge, exact
 from medscope.metrics import bootstrap_interval
 from medscope.pictures import save
-from medscope.policy import Policy, load_policy
+from medscope.policy import Policy
 from medscope.records import Question, Recording
 from medscope.tools import Limits
 from medscope.video import FrameStore
@@ -145,17 +145,16 @@ def risk_coverage(outcomes: Sequence[Outcome]) -> tuple[np.ndarray, np.ndarray]:
 
 def audit_systems(
     outcomes: dict[str, dict[str, list[Outcome]]],
-    checkpoints: dict[str, Path],
+    policies: dict[str, Policy],
     recordings: dict[str, Recording],
     store: FrameStore,
     limits: Limits,
     most: int,
     judge: Judge = exact,
 ) -> dict[str, dict[str, Any]]:
-    """`system split` -> audit, economy and calibration error of the policies in `checkpoints` (`sft` and `rl`)."""
+    """`system split` -> audit, economy and calibration error of the `policies` (`sft` and `rl`)."""
     found = {}
-    for system, folder in checkpoints.items():
-        policy = load_policy(folder)
+    for system, policy in policies.items():
         for split, some in outcomes[system].items():
             audited = audit(policy, some, recordings, store, limits, most, judge)
             found[f"{system} {split}"] = {**audited, **economy(some), "calibration_error": calibration_error(some)}

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,12 @@ from medscope.dialogue import call_text, parse_answer, parse_window, window_text
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.judge import Judge, exact
 from medscope.metrics import bootstrap_interval, evidence_window, is_covered, paired_difference, recall_at, temporal_iou
-from medscope.policy import Policy, load_policy
+from medscope.policy import Policy
 from medscope.records import Question, Recording, ToolCall, Window
 from medscope.rewards import turns_format_reward
 from medscope.rollout import Rollout, roll_out
 from medscope.suite.build import Suite
+from medscope.suite.open_questions import OPEN_KINDS
 from medscope.suite.teacher import Teacher
 from medscope.tools import Limits, skim_seconds
 from medscope.video import FrameStore
@@ -191,18 +191,17 @@ def compare_systems(
     questions: dict[str, list[Question]],
     store: FrameStore,
     limits: Limits,
-    checkpoints: dict[str, Path],
+    policies: dict[str, Policy],
     judge: Judge = exact,
 ) -> tuple[dict[str, dict[str, list[Outcome]]], dict[str, Any], dict[str, dict[str, str]]]:
     """All systems on all splits: outcomes, the table {system: {split: {metric, metric_ci}}}, what RL gains over SFT.
 
-    `checkpoints` names the folders of `sft` and `rl`. `uniform` is the SFT policy without tools, `oracle` the RL policy
-    with the true first turn written for it.
+    `policies` are `sft` and `rl`. `uniform` is the SFT policy without tools, `oracle` the RL policy with the true first
+    turn written for it.
     """
     recordings = suite.recordings_by_video
-    training = [q for q in suite.question_list if q.split in ("warm_up", "sft")]
+    training = [q for q in suite.question_list if q.split in ("warm_up", "sft") and q.kind not in OPEN_KINDS]
     found: dict[str, dict[str, list[Outcome]]] = {system: {} for system in SYSTEMS}
-    policies = {name: load_policy(folder) for name, folder in checkpoints.items()}
     for split, asked in questions.items():
         found["prior"][split] = run_prior(training, asked, recordings, judge)
         for system in SYSTEMS[1:]:

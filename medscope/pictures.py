@@ -1,4 +1,7 @@
-"""Pictures and tables for the notebooks: curves, suite statistics, contact sheets and filmstrips of trajectories."""
+"""Pictures and tables for the notebooks: curves, suite statistics, contact sheets and filmstrips of trajectories.
+
+Charts that compare systems are in `charts`.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +10,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import HTML, display
+from IPython.display import HTML, Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -61,6 +64,11 @@ def save(path: Path) -> None:
     plt.savefig(path, dpi=110, bbox_inches="tight")
     plt.show()
     plt.close()
+
+
+def show_saved(path: Path) -> None:
+    """Show a picture that an earlier stage has written. Raises FileNotFoundError naming it."""
+    display(Image(filename=str(path)))
 
 
 def curves(history: Sequence[dict[str, float]], names: Sequence[str], path: Path, smooth: int = 1) -> None:
@@ -177,56 +185,3 @@ def filmstrip_figure(found: Outcome, recording: Recording, store: FrameStore, li
     said = "\n".join(turn.replace("$", "") for turn in found.turns)
     figure.text(0.13, 0.02, said, fontsize=6, family="monospace", va="top", wrap=True)
     return figure
-
-
-def system_bars(table: dict[str, Any], path: Path) -> None:
-    """Evidence mIoU, grounding R@.7 and accuracy of every system on every split, with intervals."""
-    names = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
-    systems, splits = list(table), list(next(iter(table.values())))
-    _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 2.8), sharey=True)
-    for axis, name in zip(axes, names, strict=True):
-        for number, system in enumerate(systems):
-            scores = [table[system][split] for split in splits]
-            values = [s[name] or 0.0 for s in scores]
-            bounds = [s[f"{name}_ci"] or [v, v] for s, v in zip(scores, values, strict=True)]
-            errors = [[v - b[0] for v, b in zip(values, bounds, strict=True)],
-                      [b[1] - v for v, b in zip(values, bounds, strict=True)]]  # fmt: skip
-            places = np.arange(len(splits)) + (number - 2) * 0.16
-            axis.bar(places, values, 0.15, yerr=errors, label=system, error_kw={"lw": 0.8})
-        axis.set_xticks(range(len(splits)), splits, fontsize=8)
-        axis.set_title(name, fontsize=9)
-    axes[0].legend(fontsize=7)
-    plt.tight_layout()
-    save(path)
-
-
-def ablation_bars(results: dict[str, Any], path: Path) -> None:
-    """Held-out scores per variant: bars are means over seeds, dots are seeds, the dashed line is SFT."""
-    names = ("evidence_miou", "tg_r70", "accuracy")
-    _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
-    variants = list(results["runs"])
-    for axis, name in zip(axes, names, strict=True):
-        values = [[run["cataract"][name] for run in results["runs"][v]] for v in variants]
-        axis.bar(range(len(variants)), [np.mean(v) for v in values], color="#8fb8de")
-        for place, seeds in enumerate(values):
-            axis.plot([place] * len(seeds), seeds, "k.", ms=4)
-        axis.axhline(results["sft"]["cataract"][name], ls="--", color="grey", lw=1)
-        axis.set_xticks(range(len(variants)), variants, fontsize=7, rotation=20)
-        axis.set_title(f"cataract {name}", fontsize=9)
-    plt.tight_layout()
-    save(path)
-
-
-def ablation_curves(results: dict[str, Any], path: Path, smooth: int = 15) -> None:
-    """Figure 5's curves: IoU, answer reward and tool-call rate of the rollouts over updates, one line per variant."""
-    names = ("iou", "reward_accuracy", "tool_call_rate")
-    _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
-    for axis, name in zip(axes, names, strict=True):
-        for variant, histories in results["curves"].items():
-            runs = np.array([[row[name] for row in history if name in row] for history in histories])
-            window = min(smooth, runs.shape[1])
-            axis.plot(np.convolve(runs.mean(axis=0), np.ones(window) / window, "valid"), label=variant)
-        axis.set_title(f"rollouts: {name}", fontsize=9)
-    axes[0].legend(fontsize=7)
-    plt.tight_layout()
-    save(path)

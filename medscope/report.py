@@ -1,4 +1,4 @@
-"""The last lines of `make repro`: our table on the terminal, the published rows beside it, the path of the report."""
+"""What stands beside our numbers: settings, published rows, cost; and the tables of the terminal and the README."""
 
 import json
 import os
@@ -20,6 +20,14 @@ PUBLISHED_ROWS = {
     "MedScope-7B-SFT": "67.19/54.43/43.72/49.28  53.28/25.03  52.7/32.2  52.04/38.75/22.97/41.63  32.13/35.2",
     "MedScope-7B-RL": "81.92/68.87/54.35/64.42  65.58/35.10  61.20/39.80  55.60/40.10/22.35/44.30  34.10/37.90",
 }
+# SVU-31K, MedScope's row only, as published.
+PUBLISHED_TEXT = {
+    "MedScope-7B": {
+        "full CI/DO/CU/TU": "4.76/4.77/4.77/4.75", "fine CI/DO/CU/TU": "4.00/4.36/4.15/4.08",
+        "temporal BLEU-4/CIDEr/METEOR/ROUGE-L": "11.30/4.56/16.89/34.83",
+        "perception BLEU-4/CIDEr/METEOR/ROUGE-L": "18.90/10.93/21.62/41.54",
+    }
+}  # fmt: skip
 PUBLISHED = {name: dict(zip(PUBLISHED_COLUMNS, row.split(), strict=True)) for name, row in PUBLISHED_ROWS.items()}
 COLUMNS = ("tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_miou", "vqa_acc", "evidence_miou", "evidence_hit", "accuracy")
 
@@ -38,6 +46,21 @@ def protocol(
     }
     names = ("skim_frames", "skim_pixels", "crop_frames", "crop_pixels", "frame_pixels", "max_calls", "max_turn_tokens")
     return {"value": {**counts, **{name: getattr(limits, name) for name in names}, **used}}
+
+
+def stage_cost() -> dict[str, dict[str, Any]]:
+    """Minutes of the last finished run of every stage in this MLflow experiment; empty outside of an MLflow run."""
+    import mlflow
+
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return {}
+    experiment = mlflow.get_run(os.environ["MLFLOW_RUN_ID"]).info.experiment_id
+    rows: dict[str, dict[str, Any]] = {}
+    finished = "attributes.status = 'FINISHED'"
+    for run in mlflow.search_runs([experiment], finished, order_by=["end_time"], output_format="list"):
+        minutes = (run.info.end_time - run.info.start_time) / 60_000
+        rows[run.info.run_name] = {"minutes": f"{minutes:.1f}", "commit": run.data.tags["git_commit"][:9]}
+    return rows
 
 
 def markdown(table: dict[str, dict[str, dict[str, Any]]], columns: Sequence[str] = COLUMNS) -> str:

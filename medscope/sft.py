@@ -16,7 +16,7 @@ from medscope.context import Piece
 from medscope.dialogue import execute_call, opening
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import Policy
-from medscope.processes import share
+from medscope.processes import is_first_process, share
 from medscope.progress import show_as_text
 from medscope.records import Lesson, Question, Trajectory
 from medscope.resume import Resumable
@@ -70,7 +70,7 @@ def lesson_examples(policy: Policy, suite: Suite, store: FrameStore, captioned: 
     """The captioned or the framed lessons as examples: for training, and held out."""
     lessons = [lesson for lesson in suite.lessons if bool(lesson.captions) == captioned]
     made = []
-    for number, lesson in enumerate(tqdm(lessons, desc="lessons", unit="lesson")):
+    for number, lesson in enumerate(tqdm(lessons, desc="lessons", unit="lesson", disable=not is_first_process())):
         path = "" if captioned else suite.recordings_by_video[lesson.video].path
         made.append((lesson.video or str(number), lesson_example(policy, lesson, path, store)))
     return _hold_out(made)
@@ -79,7 +79,7 @@ def lesson_examples(policy: Policy, suite: Suite, store: FrameStore, captioned: 
 def trajectory_examples(policy: Policy, suite: Suite, environment: ClinicalVideoEnvironment) -> Examples:
     """All trajectories as examples: for training, and on held-out videos."""
     made = []
-    for trajectory in tqdm(suite.trajectories, desc="trajectories", unit="trajectory"):
+    for trajectory in tqdm(suite.trajectories, desc="trajectories", unit="trajectory", disable=not is_first_process()):
         recording, question = suite.recording(trajectory), suite.questions[trajectory.question]
         example = trajectory_example(policy, trajectory, question, recording.path, environment)
         made.append((recording.video, example))

@@ -160,10 +160,21 @@ def run(stage: str, parameters: dict[str, Any], smoke: bool = False) -> Path:
 
 
 def _export_html(executed: Path) -> None:
-    """The executed notebook as one HTML file, pictures inside."""
+    """The executed notebook as one HTML file to read offline: prose, tables and pictures, no code, no progress bars.
+
+    A notebook that failed keeps its code and all its output.
+    """
+    import nbformat
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter(exclude_input=False, embed_images=True).from_filename(str(executed))
+    notebook = nbformat.read(executed, as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    finished = all(output.output_type != "error" for output in outputs)
+    for cell in notebook.cells if finished else ():
+        cell.outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+    offline = {"mathjax_url": "", "require_js_url": "", "jquery_url": "", "mermaid_js_url": ""}
+    exporter = HTMLExporter(exclude_input=finished, exclude_output_prompt=True, embed_images=True, **offline)
+    page, _ = exporter.from_notebook_node(notebook)
     executed.with_suffix(".html").write_text(page)
 
 

@@ -14,16 +14,34 @@ from medscope.layout import Layout, begin, challenging, limits_from
 from medscope.policy import load_policy, tiny_policy
 from medscope.processes import is_first_process
 from medscope.rewards import RewardSettings
-from medscope.suite.build import load_suite
+from medscope.suite.build import Suite, load_suite
+from medscope.suite.retold import retold_suite
 from medscope.video import FrameStore
+
+
+def _begin(parameters: dict[str, Any]) -> tuple[SimpleNamespace, Layout, FrameStore, Suite]:
+    """The parameters by name, where the run keeps its files, its frames and its suite."""
+    begin()
+    p = SimpleNamespace(**parameters)
+    place = Layout(p.folder)
+    return p, place, FrameStore(p.decoder), load_suite(place)
+
+
+def _tuning(p: SimpleNamespace) -> dict[str, Any]:
+    """What all trainers are told by parameters of the same meaning."""
+    return {
+        "learning_rate": p.learning_rate,
+        "gradient_accumulation": p.gradient_accumulation,
+        "save_steps": p.save_steps,
+        "seed": p.seed,
+        "bf16": p.dtype == "bfloat16",
+        "gradient_checkpointing": p.gradient_checkpointing,
+    }
 
 
 def warm_up(parameters: dict[str, Any]) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """Stage I: a tiny or pretrained model, taught on captions and then on frames, becomes checkpoint `warm_up`."""
-    begin()
-    p = SimpleNamespace(**parameters)
-    place, store = Layout(p.folder), FrameStore(p.decoder)
-    suite = load_suite(place)
+    p, place, store, suite = _begin(parameters)
     tiny = p.model == "tiny"
     policy = tiny_policy(p.seed) if tiny else load_policy(p.model, p.lora_rank, p.load_in_4bit, p.dtype)
     print(f"{sum(weights.numel() for weights in policy.model.parameters()):,} parameters")
@@ -33,62 +51,32 @@ def warm_up(parameters: dict[str, Any]) -> tuple[list[dict[str, float]], list[di
         ("frames", p.steps, p.batch_size),
     ):
         training, held_out = sft.lesson_examples(policy, suite, store, captioned=name == "captions")
-        log = sft.fine_tune(
-            policy,
-            training,
-            held_out,
-            place.scratch(f"warm_up/{name}", parameters, place.suite),
-            steps,
-            batch_size,
-            p.learning_rate,
-            p.gradient_accumulation,
-            save_steps=p.save_steps,
-            seed=p.seed,
-            bf16=p.dtype == "bfloat16",
-            gradient_checkpointing=p.gradient_checkpointing,
-        )
-        logs.append(log)
+        scratch = place.scratch(f"warm_up/{name}", parameters, place.suite)
+        logs.append(sft.fine_tune(policy, training, held_out, scratch, steps, batch_size, **_tuning(p)))
     if is_first_process():
         policy.save(place.checkpoint("warm_up"))
     return logs[0], logs[1]
 
 
 def cold_start(parameters: dict[str, Any]) -> list[dict[str, float]]:
-    """Stage II: checkpoint `warm_up`, fine-tuned on the trajectories and some captioned clips, becomes `sft`."""
-    begin()
-    p = SimpleNamespace(**parameters)
-    place, store = Layout(p.folder), FrameStore(p.decoder)
-    suite = load_suite(place)
+    """Stage II: checkpoint `warm_up`, fine-tuned on the trajectories and some captioned clips, becomes `variant`."""
+    p, place, store, suite = _begin(parameters)
+    suite = retold_suite(suite, p.trajectories, p.seed)
     policy = load_policy(place.checkpoint("warm_up"), load_in_4bit=p.load_in_4bit, dtype=p.dtype)
     environment = ClinicalVideoEnvironment(store, limits_from(parameters))
     training, held_out = sft.trajectory_examples(policy, suite, environment)
     clips = sft.clip_examples(policy, suite, store, p.captioned_clips)
     print(f"{len(training)} trajectories, {len(held_out)} held out, {len(clips)} captioned clips")
-    history = sft.fine_tune(
-        policy,
-        training + clips,
-        held_out,
-        place.scratch("sft", parameters, place.checkpoint("warm_up"), place.suite),
-        p.steps,
-        p.batch_size,
-        p.learning_rate,
-        p.gradient_accumulation,
-        save_steps=p.save_steps,
-        seed=p.seed,
-        bf16=p.dtype == "bfloat16",
-        gradient_checkpointing=p.gradient_checkpointing,
-    )
+    scratch = place.scratch(p.variant, parameters, place.checkpoint("warm_up"), place.suite)
+    history = sft.fine_tune(policy, training + clips, held_out, scratch, p.steps, p.batch_size, **_tuning(p))
     if is_first_process():
-        policy.save(place.checkpoint("sft"))
+        policy.save(place.checkpoint(p.variant))
     return history
 
 
 def reinforce(parameters: dict[str, Any]) -> list[dict[str, float]]:
     """Stage III: checkpoint `sft`, trained by GA-GRPO on the questions of the RL videos, becomes `variant`."""
-    begin()
-    p = SimpleNamespace(**parameters)
-    place, store = Layout(p.folder), FrameStore(p.decoder)
-    suite = load_suite(place)
+    p, place, store, suite = _begin(parameters)
     policy = load_policy(place.checkpoint("sft"), load_in_4bit=p.load_in_4bit, dtype=p.dtype)
     questions = [q for family in ("cataract", "clips") for q in challenging(suite, family, split="rl")]
     print(f"{len(questions)} questions on {len({q.video for q in questions})} videos of their own")
@@ -103,15 +91,10 @@ def reinforce(parameters: dict[str, Any]) -> list[dict[str, float]]:
         p.steps,
         p.questions_per_step,
         p.group,
-        p.learning_rate,
-        p.modulation,
-        p.temperature,
-        p.gradient_accumulation,
-        p.save_steps,
-        p.seed,
-        bf16=p.dtype == "bfloat16",
-        gradient_checkpointing=p.gradient_checkpointing,
+        modulation=p.modulation,
+        temperature=p.temperature,
         judge=make_judge(p.judge),
+        **_tuning(p),
     )
     if is_first_process():
         policy.save(place.checkpoint(p.variant))

@@ -7,6 +7,7 @@ punctuation first; pycocoevalcap's own tokenizer, like its METEOR, would need Ja
 import shutil
 import string
 from collections.abc import Sequence
+from functools import cache
 
 from nltk.translate.bleu_score import corpus_bleu
 from pycocoevalcap.cider.cider import Cider
@@ -49,7 +50,13 @@ def meteor(texts: Sequence[str], references: Sequence[str]) -> float | None:
     """METEOR in per cent, or None where there is no Java."""
     if not shutil.which("java"):
         return None
-    return 100 * float(Meteor().compute_score(_numbered(references), _numbered(texts))[0])
+    return 100 * float(_meteor().compute_score(_numbered(references), _numbered(texts))[0])
+
+
+@cache
+def _meteor() -> Meteor:
+    """One Java process for all tables: it takes seconds to start."""
+    return Meteor()
 
 
 def _numbered(texts: Sequence[str]) -> dict[int, list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,16 @@ def test_the_chain_ends_in_a_table_of_all_systems_and_splits(smoke):
                 value = scores[name]
                 assert value is None or 0 <= scores[f"{name}_ci"][0] <= value <= scores[f"{name}_ci"][1] <= 1
     assert table["oracle"]["cataract"]["evidence_miou"] > 0.95, "the oracle's crops are the evidence"
+
+
+def test_the_report_is_one_page_to_read_offline(smoke):
+    """Tables and pictures, no code, no progress bars, nothing fetched."""
+    page = (smoke / "outputs" / "evaluate" / "06_evaluate.html").read_text()
+    assert page.count("data:image/png;base64,") >= 6 and page.count("<table") >= 8
+    assert "compare_systems(" not in page and "question/s" not in page
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=.https?:", page)
+    for words in ("Evidence audit", "BLEU-4", "crop_frames", "synthesize_data"):
+        assert words in page
 
 
 def test_every_stage_left_one_mlflow_run_with_parameters_and_curves(smoke):

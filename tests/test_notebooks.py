@@ -62,8 +62,10 @@ def test_every_parameter_is_a_commented_literal_and_is_used(path):
     used = {node.id for node in ast.walk(ast.parse(rest)) if isinstance(node, ast.Name)}
     if "plain(globals())" in rest:  # handed to a function of stages.py, which reads them as p.name
         tree = ast.parse((ROOT / "medscope" / "stages.py").read_text())
-        function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in used)
-        used |= {n.attr for n in ast.walk(function) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "p"}
+        functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+        function = next(n for name, n in functions.items() if name in used)
+        for part in (function, functions["_begin"], functions["_tuning"]):
+            used |= {n.attr for n in ast.walk(part) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "p"}
         rest += ast.unparse(function)
     if re.search(r"limits_from\((globals\(\)|parameters)\)", rest):
         used |= {field.name for field in fields(Limits)}

@@ -13,7 +13,7 @@ from medscope.metrics import evidence_window, temporal_iou
 from medscope.records import Moment, Window
 from medscope.suite.questions import CHALLENGING, questions
 from medscope.suite.teacher import Teacher
-from medscope.suite.trajectories import MIN_WINDOW_IOU, make_trajectories, vcot_trajectory
+from medscope.suite.trajectories import MIN_WINDOW_IOU, executed_trajectory, make_trajectories
 from medscope.tools import skim_seconds
 
 
@@ -102,7 +102,8 @@ def test_the_same_seed_makes_the_same_trajectories(operation, environment):
 )
 def test_a_teacher_that_is_wrong_about_the_question_is_rejected(changes, reasons, operation, environment, tiny_limits):
     question = replace(of_kind(operation, "grounding", "capsulorhexis"), **changes)  # it takes place from 30 to 76 s
-    _, found = vcot_trajectory(teach(operation, question, tiny_limits), operation.path, environment)
+    teacher = teach(operation, question, tiny_limits)
+    _, found = executed_trajectory(teacher, teacher.turns(), operation.path, environment)
     assert found == reasons
     kept, rejected = make(operation, [question], environment, caution=0, direct_share=0)
     assert (len(kept), rejected) == (0 if reasons else 1, Counter(reasons))
@@ -137,7 +138,7 @@ def test_a_careless_teacher_is_rejected(kind, reasons, operation, environment, t
     question = of_kind(operation, "instrument", "capsulorhexis")
     seconds = skim_seconds(operation.duration, tiny_limits.skim_frames)
     teacher = kind(operation, question, seconds, operation.duration, 0.0, [0])
-    assert vcot_trajectory(teacher, operation.path, environment)[1] == reasons
+    assert executed_trajectory(teacher, teacher.turns(), operation.path, environment)[1] == reasons
 
 
 def test_a_phase_that_the_skim_does_not_see_is_not_taught(operation, store, tiny_limits):

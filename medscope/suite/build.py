@@ -11,6 +11,7 @@ from medscope.environment import ClinicalVideoEnvironment
 from medscope.records import Caption, Lesson, Question, Recording, Trajectory, read_jsonl, write_jsonl
 from medscope.sources.rendered import render
 from medscope.suite.captions import captions
+from medscope.suite.open_questions import OPEN_FAMILIES, OPEN_KINDS, open_questions
 from medscope.suite.questions import CHALLENGING, questions
 from medscope.suite.trajectories import make_trajectories
 from medscope.suite.warm_up import captioned_lessons, framed_lessons
@@ -61,6 +62,7 @@ def build_suite(
     captioned: int,
     looks_per_question: int,
     questions_per_video: int,
+    open_per_video: int,
     caution: float,
     direct_share: float,
     seed: int,
@@ -76,8 +78,17 @@ def build_suite(
     lessons = captioned_lessons(captioned, limits.skim_frames, caution, seed) + framed_lessons(
         split["warm_up"], by_video, store, limits, skims_per_question, looks_per_question, caution, seed
     )
+    described = [
+        question
+        for i, r in enumerate(recordings)
+        if r.family in OPEN_FAMILIES and r.split in ("sft", "eval")
+        for question in open_questions(r, np.random.default_rng([seed, 8, i]))
+    ]
+    taught_open = _sample(described, "sft", open_per_video, seed)
+    asked += taught_open + [q for q in described if q.split == "eval"]
     environment = ClinicalVideoEnvironment(store, limits)
-    trajectories, rejected = make_trajectories(split["sft"], by_video, environment, caution, direct_share, seed)
+    taught = split["sft"] + taught_open
+    trajectories, rejected = make_trajectories(taught, by_video, environment, caution, direct_share, seed)
     suite = Suite(
         recordings, [c for r in recordings for c in captions(r)], asked, lessons, trajectories, dict(rejected)
     )
@@ -104,6 +115,7 @@ def load_suite(place: "Layout") -> Suite:
 def summarise(suite: Suite) -> dict[str, Any]:
     """Counts per split, rejections, and the chance level: how often the most frequent answer of a kind is right."""
     taught = {suite.questions[t.question].split for t in suite.trajectories}
+    closed = [q for q in suite.question_list if q.kind not in OPEN_KINDS]
     splits = {}
     for split in sorted({r.split for r in suite.recordings}):
         asked = [q for q in suite.question_list if q.split == split]
@@ -111,12 +123,13 @@ def summarise(suite: Suite) -> dict[str, Any]:
         splits[split] = {
             "videos": sum(r.split == split for r in suite.recordings),
             "hours": round(hours, 2),
-            "questions": len(asked),
+            "questions": sum(q.kind not in OPEN_KINDS for q in asked),
+            **({"open questions": len(some)} if (some := [q for q in asked if q.kind in OPEN_KINDS]) else {}),
             **({"lessons": len(suite.lessons)} if split == "warm_up" else {}),
             **({"trajectories": len(suite.trajectories)} if split in taught else {}),
         }
-    kinds = Counter((q.family, q.kind) for q in suite.question_list)
-    answers = Counter((q.family, q.kind, q.answer) for q in suite.question_list if q.kind in CHALLENGING)
+    kinds = Counter((q.family, q.kind) for q in closed)
+    answers = Counter((q.family, q.kind, q.answer) for q in closed if q.kind in CHALLENGING)
     enough = {key: kinds[key[:2]] for key in answers if kinds[key[:2]] >= 500}  # shares of few questions are noise
     chance = max((answers[key] / total for key, total in enough.items()), default=0.0)
     return {"splits": splits, "rejected": suite.rejected, "chance": round(chance, 3)}

@@ -14,6 +14,7 @@ from medscope.environment import Blocks, ClinicalVideoEnvironment
 from medscope.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
 from medscope.records import Question, Recording, Trajectory
+from medscope.suite.open_questions import OPEN_KINDS, open_turns
 from medscope.suite.questions import CHALLENGING
 from medscope.suite.teacher import Teacher
 from medscope.tools import skim_seconds
@@ -21,22 +22,24 @@ from medscope.tools import skim_seconds
 MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another phase does not
 
 
-def vcot_trajectory(teacher: Teacher, path: str, environment: ClinicalVideoEnvironment) -> tuple[Trajectory, list[str]]:
-    """One challenging question with tools, every call really executed; and the reasons to reject it (none if good)."""
+def executed_trajectory(
+    teacher: Teacher, turns: list[str], path: str, environment: ClinicalVideoEnvironment
+) -> tuple[Trajectory, list[str]]:
+    """The teacher's turns, every call really executed; and the reasons to reject them (none if good)."""
     question = teacher.question
     environment.reset(path=path)
-    turns = teacher.turns()
     shown = [second for turn in turns[:-1] for second in seconds_of(execute_call(environment, turn))]
     reasons = []
     if not is_well_formed(turns):
         reasons.append("format")
     if exact_judge(parse_answer(turns[-1]), question.answer) < 1:
         reasons.append("answer")
-    stretches = teacher.segment.shown if question.kind != "grounding" else ()  # a phase shows all the time
+    # A phase shows all the time, and so does the course of a recording; details do not.
+    stretches = () if question.kind in ("grounding", "full", "temporal") else teacher.segment.shown
     if stretches and not any(stretch.contains(second) for stretch in stretches for second in shown):
         reasons.append("unseen in the looks")
-    window = environment._window
-    if window is None or temporal_iou(window, evidence_window(question.evidence)) < MIN_WINDOW_IOU:
+    window, evidence = environment._window, evidence_window(question.evidence)
+    if len(turns) > 1 and (window is None or temporal_iou(window, evidence) < MIN_WINDOW_IOU):
         reasons.append("window")
     return Trajectory(question.id, tuple(turns), tuple(environment._calls)), reasons
 
@@ -55,7 +58,8 @@ def make_trajectories(
     direct_share: float,
     seed: int,
 ) -> tuple[list[Trajectory], Counter]:
-    """VCoT for challenging questions, CoT for easy ones and for a `direct_share` of the challenging ones.
+    """VCoT for challenging questions, CoT for easy ones and for a `direct_share` of the challenging ones; for open
+    questions either, with the tools at hand.
 
     The direct ones carry no tool block in their prompt: they teach the model to do what it can when it has no tools,
     which is the `uniform` baseline of the benchmark. Returns the kept trajectories and the counts of rejections.
@@ -69,11 +73,13 @@ def make_trajectories(
         if teacher.hypothesis() is None:
             rejected["unseen in the skim"] += 1
             continue
-        if question.kind in CHALLENGING:
-            trajectory, reasons = vcot_trajectory(teacher, recording.path, environment)
+        is_open = question.kind in OPEN_KINDS
+        if is_open or question.kind in CHALLENGING:
+            turns = open_turns(teacher) if is_open else teacher.turns()
+            trajectory, reasons = executed_trajectory(teacher, turns, recording.path, environment)
             rejected.update(reasons)
             if not reasons:
                 kept.append(trajectory)
-        if question.kind not in CHALLENGING or rng.random() < direct_share:
+        if not is_open and (question.kind not in CHALLENGING or rng.random() < direct_share):
             kept.append(Trajectory(question.id, (teacher.direct_turn(),), tools=False))
     return kept, rejected

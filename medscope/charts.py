@@ -1,0 +1,86 @@
+"""Charts that compare systems: the paper's figure 1 (bars and radar) and figure 5 (ablations), of our runs."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from medscope.pictures import save
+
+Table = dict[str, dict[str, dict[str, Any]]]  # system -> split -> metric -> value (and metric_ci)
+
+
+def system_bars(table: Table, path: Path) -> None:
+    """Evidence mIoU, grounding R@.7 and accuracy of every system on every split, with intervals."""
+    names = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
+    systems, splits = list(table), list(next(iter(table.values())))
+    _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 2.8), sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        for number, system in enumerate(systems):
+            scores = [table[system][split] for split in splits]
+            values = [s[name] or 0.0 for s in scores]
+            bounds = [s[f"{name}_ci"] or [v, v] for s, v in zip(scores, values, strict=True)]
+            errors = [[v - b[0] for v, b in zip(values, bounds, strict=True)],
+                      [b[1] - v for v, b in zip(values, bounds, strict=True)]]  # fmt: skip
+            places = np.arange(len(splits)) + (number - 2) * 0.16
+            axis.bar(places, values, 0.15, yerr=errors, label=system, error_kw={"lw": 0.8})
+        axis.set_xticks(range(len(splits)), splits, fontsize=8)
+        axis.set_title(name, fontsize=9)
+    axes[0].legend(fontsize=7)
+    plt.tight_layout()
+    save(path)
+
+
+RADAR = {
+    "R@.3": "tg_r30", "R@.5": "tg_r50", "R@.7": "tg_r70", "grounding mIoU": "tg_miou", "evidence mIoU": "evidence_miou",
+    "VQA accuracy": "vqa_acc", "accuracy": "accuracy",
+}  # fmt: skip
+
+
+def radar(table: Table, path: Path, split: str = "cataract") -> None:
+    """Every metric of a split as a ray from 0 to 1, a closed line per system."""
+    angles = np.linspace(0, 2 * np.pi, len(RADAR) + 1)
+    _, axis = plt.subplots(figsize=(4.6, 4.2), subplot_kw={"polar": True})
+    for system, splits in table.items():
+        values = [splits[split][name] or 0.0 for name in RADAR.values()]
+        axis.plot(angles, [*values, values[0]], label=system, linewidth=1.5)
+        axis.fill(angles, [*values, values[0]], alpha=0.06)
+    axis.set_xticks(angles[:-1], RADAR, fontsize=8)
+    axis.set_ylim(0, 1)
+    axis.tick_params(axis="y", labelsize=6)
+    axis.set_title(split, fontsize=9)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.12, 1.0))
+    save(path)
+
+
+def ablation_bars(results: dict[str, Any], path: Path) -> None:
+    """Held-out scores per variant: bars are means over seeds, dots are seeds, the dashed line is SFT."""
+    names = ("evidence_miou", "tg_r70", "accuracy")
+    _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
+    variants = list(results["runs"])
+    for axis, name in zip(axes, names, strict=True):
+        values = [[run["cataract"][name] for run in results["runs"][v]] for v in variants]
+        axis.bar(range(len(variants)), [np.mean(v) for v in values], color="#8fb8de")
+        for place, seeds in enumerate(values):
+            axis.plot([place] * len(seeds), seeds, "k.", ms=4)
+        axis.axhline(results["sft"]["cataract"][name], ls="--", color="grey", lw=1)
+        axis.set_xticks(range(len(variants)), variants, fontsize=7, rotation=20)
+        axis.set_title(f"cataract {name}", fontsize=9)
+    plt.tight_layout()
+    save(path)
+
+
+def ablation_curves(results: dict[str, Any], path: Path, smooth: int = 15) -> None:
+    """Figure 5's curves: IoU, answer reward and tool-call rate of the rollouts over updates, one line per variant."""
+    names = ("iou", "reward_accuracy", "tool_call_rate")
+    _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
+    for axis, name in zip(axes, names, strict=True):
+        for variant, histories in results["curves"].items():
+            runs = np.array([[row[name] for row in history if name in row] for history in histories])
+            window = min(smooth, runs.shape[1])
+            axis.plot(np.convolve(runs.mean(axis=0), np.ones(window) / window, "valid"), label=variant)
+        axis.set_title(f"rollouts: {name}", fontsize=9)
+    axes[0].legend(fontsize=7)
+    plt.tight_layout()
+    save(path)

@@ -1,0 +1,65 @@
+"""SVU-31K's protocol on our splits: descriptions and reasoning in free text, scored against the reference's words.
+
+Four tasks (`suite.open_questions`): full and fine (clip) description, temporal and perception reasoning. N-gram scores
+of the field's packages for all four; CI, DO, CU and TU of the descriptions where a judge is at hand.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medscope.benchmark import Outcome, run_policy
+from medscope.dialogue import parse_answer
+from medscope.endpoint import Endpoint
+from medscope.metrics import bootstrap_interval
+from medscope.policy import Policy
+from medscope.records import Question
+from medscope.suite.build import Suite
+from medscope.suite.open_questions import OPEN_FAMILIES, OPEN_KINDS
+from medscope.text_metrics import ngram_scores, rated
+from medscope.tools import Limits
+from medscope.video import FrameStore
+
+DESCRIBED = ("full", "fine")  # the tasks that the judge rates
+
+
+def asked_openly(suite: Suite, family: str, kind: str, most: int | None = None) -> list[Question]:
+    """The open questions of a kind on the held-out videos of a family, at most `most`."""
+    found = [q for q in suite.question_list if q.split == "eval" and q.family == family and q.kind == kind]
+    return found[:most]
+
+
+def text_scores(outcomes: Sequence[Outcome], endpoint: Endpoint | None = None) -> dict[str, Any]:
+    """Scores of one system on one task: `exact` match with its 95 % interval, n-grams, the judge's ratings if asked."""
+    texts = [parse_answer(o.turns[-1]) or "" for o in outcomes]
+    references = [o.question.answer for o in outcomes]
+    exact, videos = [o.accuracy for o in outcomes], [o.question.video for o in outcomes]
+    scores = {"exact": float(np.mean(exact)), "exact_ci": list(bootstrap_interval(exact, videos))}
+    scores |= ngram_scores(texts, references)
+    if endpoint and outcomes[0].question.kind in DESCRIBED:
+        scores |= rated(endpoint, texts, references)
+    return {**scores, "looked": float(np.mean([bool(o.calls) for o in outcomes])), "questions": len(outcomes)}
+
+
+def describe_systems(
+    suite: Suite,
+    policies: dict[str, Policy],
+    store: FrameStore,
+    limits: Limits,
+    most: int | None = None,
+    judge: str = "exact",
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """split -> `task system` -> scores. Systems: `uniform` (the SFT policy without tools) and those of `policies`."""
+    endpoint = Endpoint() if judge == "llm" else None
+    systems = {"uniform": (policies["sft"], False), **{name: (policy, True) for name, policy in policies.items()}}
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for family in OPEN_FAMILIES:
+        rows = table[family] = {}
+        for kind in OPEN_KINDS:
+            questions = asked_openly(suite, family, kind, most)
+            for name, (policy, tools) in systems.items():
+                label = f"{family} {kind} {name}"
+                found = run_policy(policy, questions, suite.recordings_by_video, store, limits, tools, label=label)
+                rows[f"{kind} {name}"] = text_scores(found, endpoint)
+    return table
