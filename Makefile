@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = 1
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds ablation-study readme benchmarks lock clean
+.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds baselines ablation-study readme benchmarks lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ mlflow: $(READY)  ## browse the runs
 
 seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
 	$(RUN) python -m medscope.seeds
+
+baselines: $(READY)  ## systems trained alike: what tools, evidence reward and modulation add: metrics/baselines.json
+	$(RUN) python -m medscope.baselines
 
 ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (est. 1.5 hours): metrics/ablation_study.json
 	$(RUN) python -m medscope.ablation_study

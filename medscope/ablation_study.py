@@ -15,7 +15,7 @@ from medscope.layout import Layout, begin, challenging, limits_from
 from medscope.metrics import paired_difference
 from medscope.policy import load_policy
 from medscope.seeds import values
-from medscope.stage import read_parameters, run, stage_parameters
+from medscope.stage import read_parameters, stage_parameters, train_variant
 from medscope.suite.build import load_suite
 from medscope.video import FrameStore
 
@@ -23,13 +23,10 @@ METRICS = ("evidence_miou", "tg_r70", "accuracy")
 Row = dict[str, dict[str, float | list[float]]]
 
 
-def checkpoint_of(place: Layout, variant: str, seed: int, steps: int) -> Path:
+def checkpoint_of(variant: str, seed: int, steps: int) -> Path:
     """The policy of a variant and seed, trained if it does not exist."""
-    name = f"study/{variant}_{steps}_{seed}"
-    if not place.checkpoint(name).exists():
-        changes = read_parameters()["ablation_overrides"][variant] | {"steps": steps, "seed": seed, "variant": name}
-        run("ga_grpo", stage_parameters("ga_grpo", [f"{key}={value}" for key, value in changes.items()]))
-    return place.checkpoint(name)
+    changes = read_parameters()["ablation_overrides"][variant] | {"steps": steps, "seed": seed}
+    return train_variant("ga_grpo", f"study/{variant}_{steps}_{seed}", changes)
 
 
 def study(place: Layout, variants: list[str], seeds: list[int], steps: int) -> dict[str, dict[str, Row]]:
@@ -39,7 +36,7 @@ def study(place: Layout, variants: list[str], seeds: list[int], steps: int) -> d
     """
     parameters = stage_parameters("evaluate")
     suite, limits, store = load_suite(place), limits_from(parameters), FrameStore(parameters["decoder"])
-    policies = {v: [load_policy(checkpoint_of(place, v, seed, steps)) for seed in seeds] for v in variants}
+    policies = {v: [load_policy(checkpoint_of(v, seed, steps)) for seed in seeds] for v in variants}
     result: dict[str, dict[str, Row]] = {}
     for split in SPLITS:
         asked = challenging(suite, split)

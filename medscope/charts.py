@@ -23,8 +23,9 @@ def system_bars(table: Table, path: Path) -> None:
             bounds = [s[f"{name}_ci"] or [v, v] for s, v in zip(scores, values, strict=True)]
             errors = [[v - b[0] for v, b in zip(values, bounds, strict=True)],
                       [b[1] - v for v, b in zip(values, bounds, strict=True)]]  # fmt: skip
-            places = np.arange(len(splits)) + (number - 2) * 0.16
-            axis.bar(places, values, 0.15, yerr=errors, label=system, error_kw={"lw": 0.8})
+            width = 0.8 / len(systems)
+            places = np.arange(len(splits)) + (number - (len(systems) - 1) / 2) * width
+            axis.bar(places, values, 0.94 * width, yerr=errors, label=system, error_kw={"lw": 0.8})
         axis.set_xticks(range(len(splits)), splits, fontsize=8)
         axis.set_title(name, fontsize=9)
     axes[0].legend(fontsize=7)
@@ -49,8 +50,26 @@ def radar(table: Table, path: Path, split: str = "cataract") -> None:
     axis.set_xticks(angles[:-1], RADAR, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(axis="y", labelsize=6)
-    axis.set_title(split, fontsize=9)
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.12, 1.0))
+    axis.tick_params(axis="x", pad=8)
+    axis.set_title(split, fontsize=9, pad=18)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.2, 1.05))
+    save(path)
+
+
+def ladder(table: Table, path: Path, split: str = "cataract") -> None:
+    """Systems from top to bottom, a panel per metric: value and 95 % interval."""
+    names = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
+    _, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 0.3 * len(table) + 1.0), sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        for height, splits in enumerate(table.values()):
+            axis.plot(splits[split][f"{name}_ci"], [height, height], color="#4477aa")
+            axis.plot(splits[split][name], height, "o", color="#4477aa", ms=5)
+        axis.set_yticks(range(len(table)), table, fontsize=8)
+        axis.set_xlim(-0.03, 1.03)
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_title(f"{split} {name}", fontsize=9)
+    axes[0].invert_yaxis()
+    plt.tight_layout()
     save(path)
 
 

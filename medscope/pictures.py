@@ -40,6 +40,12 @@ def table(rows: dict[str, dict[str, Any]], title: str = "") -> None:
     display(HTML(f"<b>{title}</b><table><tr>{head}</tr>{body}</table>"))
 
 
+def settings(values: dict[str, Any]) -> None:
+    """How the numbers above were made, in one small line."""
+    told = " · ".join(f"{name} {value}" for name, value in values.items())
+    display(HTML(f"<p class='settings'>{told}</p>"))
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "–"

@@ -32,10 +32,8 @@ PUBLISHED = {name: dict(zip(PUBLISHED_COLUMNS, row.split(), strict=True)) for na
 COLUMNS = ("tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_miou", "vqa_acc", "evidence_miou", "evidence_hit", "accuracy")
 
 
-def protocol(
-    limits: Limits, decoder: str, questions: dict[str, Sequence[Any]], judge: str
-) -> dict[str, dict[str, Any]]:
-    """What a reader needs to reproduce the table: questions, limits, judge, decoder, versions."""
+def protocol(limits: Limits, decoder: str, questions: dict[str, Sequence[Any]], judge: str) -> dict[str, Any]:
+    """What a reader needs to reproduce a table: questions, limits, judge, decoder, versions."""
     counts = {f"questions {split}": len(asked) for split, asked in questions.items()}
     packages = {name: version(name) for name in ("torch", "transformers", "trl", "decord", "av")}
     used = {
@@ -45,7 +43,7 @@ def protocol(
         **packages,
     }
     names = ("skim_frames", "skim_pixels", "crop_frames", "crop_pixels", "frame_pixels", "max_calls", "max_turn_tokens")
-    return {"value": {**counts, **{name: getattr(limits, name) for name in names}, **used}}
+    return {**counts, **{name: getattr(limits, name) for name in names}, **used}
 
 
 def stage_cost() -> dict[str, dict[str, Any]]:
@@ -82,6 +80,40 @@ README_COLUMNS = ("tg_r50", "tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "ac
 README_MARKS = ("<!-- results: written by `make readme` -->", "<!-- end of results -->")
 
 
+TEXT_COLUMNS = ("exact", "BLEU-4", "CIDEr", "ROUGE-L")
+
+
+def describe_markdown(table: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """The free-text tasks as Markdown: a row per split and task, a column per system."""
+    systems = list(dict.fromkeys(name.split()[1] for rows in table.values() for name in rows))
+    lines = ["| split | task | " + " | ".join(systems) + " |", "|---|---|" + "---|" * len(systems)]
+    for split, rows in table.items():
+        for task in dict.fromkeys(name.split()[0] for name in rows):
+            found = (rows[f"{task} {system}"] for system in systems)
+            cells = (" / ".join(f"{scores[c]:.2f}" if c == "exact" else f"{scores[c]:.1f}" for c in TEXT_COLUMNS)
+                     for scores in found)  # fmt: skip
+            lines.append(f"| {split} | {task} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def differences_markdown(rows: dict[str, dict[str, dict[str, Any]]], head: str, value: str, interval: str) -> str:
+    """Paired differences as Markdown: a row each, a column per metric; bold where the interval excludes 0."""
+    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+    lines = [f"| {head} | " + " | ".join(metrics) + " |", "|---|" + "---|" * len(metrics)]
+    for name, row in rows.items():
+        cells = []
+        for metric in metrics:
+            difference, (low, high) = row[metric][value], row[metric][interval]
+            mark = "**" * (low > 0 or high < 0)
+            cells.append(f"{mark}{difference:+.3f}{mark} [{low:+.3f}, {high:+.3f}]")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text()) if file.exists() else None
+
+
 def readme_section(metrics: Path) -> str:
     """The results for the README, every number from a JSON file below `metrics`."""
     table = json.loads((metrics / "evaluate.json").read_text())
@@ -89,10 +121,28 @@ def readme_section(metrics: Path) -> str:
     lines = [markdown(table, README_COLUMNS), "", "RL minus SFT on the same questions, 95 % intervals over videos:", ""]
     for split, gain in gains.items():
         lines.append(f"- {split}, seed 0: " + ", ".join(f"{name} {value}" for name, value in gain.items()))
-    if (metrics / "seeds.json").exists():
-        for split, rows in json.loads((metrics / "seeds.json").read_text()).items():
-            found = (f"{n} {g['mean']:+.3f} [{g['ci'][0]:+.3f}, {g['ci'][1]:+.3f}]" for n, g in rows["gain"].items())
-            lines.append(f"- {split}, mean of {len(rows) - 2} seeds of RL: " + ", ".join(found))
+    for split, rows in (_read(metrics / "seeds.json") or {}).items():
+        found = (f"{n} {g['mean']:+.3f} [{g['ci'][0]:+.3f}, {g['ci'][1]:+.3f}]" for n, g in rows["gain"].items())
+        lines.append(f"- {split}, mean of {len(rows) - 2} seeds of RL: " + ", ".join(found))
+    if baselines := _read(metrics / "baselines.json"):
+        systems = {name: {"cataract": splits["cataract"]} for name, splits in baselines["systems"].items()}
+        parts = {part: splits["cataract"] for part, splits in baselines["added"].items()}
+        lines += [
+            "",
+            "Trained alike (`make baselines`), cataract, seed 0, and what each part adds on the same questions:",
+        ]
+        lines += ["", markdown(systems, README_COLUMNS), "", differences_markdown(parts, "part", "mean", "ci")]
+    if study := _read(metrics / "ablation_study.json"):
+        rows = {name: row for name, row in study["splits"]["cataract"].items() if name != "full"}
+        seeds = len(study["seeds"])
+        lines += [
+            "",
+            f"Ablations, minus `full`, cataract, {seeds} seeds of {study['steps']} updates (`make ablation-study`):",
+        ]
+        lines += ["", differences_markdown(rows, "variant", "minus_full", "minus_full_ci")]
+    if described := _read(metrics / "descriptions.json"):
+        lines += ["", f"Descriptions and reasoning in free text, {' / '.join(TEXT_COLUMNS)}:", ""]
+        lines.append(describe_markdown(described))
     return "\n".join(lines)
 
 

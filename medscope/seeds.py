@@ -13,7 +13,7 @@ from medscope.benchmark import SPLITS, Outcome, run_policy, score
 from medscope.layout import Layout, begin, challenging, limits_from
 from medscope.metrics import paired_difference, recall_at
 from medscope.policy import load_policy
-from medscope.stage import run, stage_parameters
+from medscope.stage import stage_parameters, train_variant
 from medscope.suite.build import Suite, load_suite
 from medscope.tools import Limits
 from medscope.video import FrameStore
@@ -21,10 +21,7 @@ from medscope.video import FrameStore
 
 def checkpoint_of(place: Layout, seed: int) -> Path:
     """The RL policy of a seed, trained if it does not exist; seed 0 is the pipeline's own."""
-    variant = "ga_grpo" if seed == 0 else f"seeds/ga_grpo_{seed}"
-    if not place.checkpoint(variant).exists():
-        run("ga_grpo", stage_parameters("ga_grpo", [f"seed={seed}", f"variant={variant}"]))
-    return place.checkpoint(variant)
+    return train_variant("ga_grpo", f"seeds/ga_grpo_{seed}", {"seed": seed}) if seed else place.checkpoint("ga_grpo")
 
 
 def values(outcomes: list[Outcome]) -> dict[str, tuple[list[float], list[str]]]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from medscope import page
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {
     "synthesize_data": "01_synthesize_data",
@@ -97,9 +99,10 @@ def report_to() -> list[str]:
 
 
 def fingerprint(parameters: dict[str, Any], inputs: Iterable[Path] = ()) -> str:
-    """A short hash of parameters and input folders: resume checkpoints of another configuration are never continued."""
+    """A short hash of parameters and inputs (files, folders): what was made of others is never continued or reused."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for file in sorted(file for folder in inputs for file in folder.rglob("*") if file.is_file()):
+    found = (file for path in inputs for file in (path, *path.rglob("*")) if file.is_file())
+    for file in sorted(found):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -114,7 +117,7 @@ def data_hashes(stage: str) -> dict[str, str]:
     }
 
 
-def run(stage: str, parameters: dict[str, Any], smoke: bool = False) -> Path:
+def run(stage: str, parameters: dict[str, Any]) -> Path:
     """Execute a stage from the repository root inside an MLflow run; returns the executed notebook.
 
     A stage that fails leaves its notebook, with the error in it, and a failed MLflow run.
@@ -124,11 +127,12 @@ def run(stage: str, parameters: dict[str, Any], smoke: bool = False) -> Path:
 
     os.chdir(ROOT)
     name = parameters.get("variant", stage)
-    folder = Path("smoke" if smoke else "") / "outputs" / name
+    home = Path(parameters["folder"])
+    folder = home / "outputs" / name
     folder.mkdir(parents=True, exist_ok=True)
     executed = folder / f"{NOTEBOOKS[stage]}.ipynb"
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT / 'mlflow.db'}")
-    mlflow.set_experiment("medscope-smoke" if smoke else "medscope")
+    mlflow.set_experiment("-".join(["medscope", *home.parts]))
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     with mlflow.start_run(run_name=name) as active:
         mlflow.set_tags({"stage": stage, "git_commit": commit, **data_hashes(name)})
@@ -150,32 +154,34 @@ def run(stage: str, parameters: dict[str, Any], smoke: bool = False) -> Path:
         finally:
             del os.environ["MLFLOW_RUN_ID"]
             if executed.exists():
-                _export_html(executed)
+                page.export(executed)
             mlflow.log_artifacts(str(folder))
-        metrics = Path("smoke" if smoke else "") / "metrics" / f"{name}.json"
+        metrics = home / "metrics" / f"{name}.json"
         if metrics.exists():
             mlflow.log_metrics(dict(_flat(json.loads(metrics.read_text()))))
             mlflow.log_artifact(str(metrics))
     return executed
 
 
-def _export_html(executed: Path) -> None:
-    """The executed notebook as one HTML file to read offline: prose, tables and pictures, no code, no progress bars.
+def train_variant(stage: str, variant: str, changes: dict[str, Any]) -> Path:
+    """The checkpoint `variant` of notebook 03 or 04 with `changes`; trained if it is missing.
 
-    A notebook that failed keeps its code and all its output.
+    Trained again, too, if its parameters or anything that dvc.yaml lists for the stage has changed since: data, the
+    checkpoint from which it starts, the code of the rewards.
     """
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    notebook = nbformat.read(executed, as_version=4)
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    finished = all(output.output_type != "error" for output in outputs)
-    for cell in notebook.cells if finished else ():
-        cell.outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
-    offline = {"mathjax_url": "", "require_js_url": "", "jquery_url": "", "mermaid_js_url": ""}
-    exporter = HTMLExporter(exclude_input=finished, exclude_output_prompt=True, embed_images=True, **offline)
-    page, _ = exporter.from_notebook_node(notebook)
-    executed.with_suffix(".html").write_text(page)
+    words = [f"{name}={value}" for name, value in {**changes, "variant": variant}.items()]
+    parameters = stage_parameters(stage, words)
+    inputs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    made = ROOT / parameters["folder"]  # data and checkpoints; the suite stands for its videos
+    paths = [(made if path.startswith(("data", "checkpoints")) else ROOT) / path for path in inputs]
+    source = fingerprint(parameters, [path for path in paths if path != made / "data" / "videos"])
+    checkpoint = made / "checkpoints" / variant
+    stamp = checkpoint.with_name(checkpoint.name + ".made_from")
+    if not (checkpoint.exists() and stamp.exists() and stamp.read_text() == source):
+        stamp.unlink(missing_ok=True)
+        run(stage, parameters)
+        stamp.write_text(source)
+    return checkpoint
 
 
 def _flat(value: Any, name: str = "held_out") -> Iterator[tuple[str, float]]:
@@ -223,7 +229,7 @@ def main() -> None:
         parser.error(str(error))
     for stage, parameters in chain:
         print(f"== {parameters.get('variant', stage)}", flush=True)
-        print(run(stage, parameters, arguments.smoke), flush=True)
+        print(run(stage, parameters), flush=True)
 
 
 if __name__ == "__main__":

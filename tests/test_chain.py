@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import tiny_policy
-from medscope.stage import ROOT
+from medscope.stage import ROOT, declared_parameters, train_variant
 
 pytestmark = pytest.mark.slow
 
@@ -130,3 +130,16 @@ def test_the_environment_works_unchanged_in_stock_trl(store, tiny_limits, operat
     assert any(environment._path == operation.path for environment in made)
     blocks = made[-1].crop_video(start_time=1.0, end_time=3.0)
     assert blocks[0]["type"] == "image"
+
+
+def test_a_variant_is_trained_once_and_again_when_what_made_it_changes(smoke, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{smoke / 'mlflow.db'}")
+    own = declared_parameters(ROOT / "notebooks" / "04_ga_grpo.ipynb")
+    small = {**own, "steps": 1, "eval_questions": 2, "questions_per_step": 1, "group": 2}
+    checkpoint = train_variant("ga_grpo", "study/try", small)
+    assert checkpoint == smoke / "checkpoints" / "study" / "try"
+    made = (checkpoint / "model.safetensors").stat().st_mtime_ns
+    assert train_variant("ga_grpo", "study/try", small) == checkpoint
+    assert (checkpoint / "model.safetensors").stat().st_mtime_ns == made, "nothing changed, nothing to train"
+    assert train_variant("ga_grpo", "study/try", {**small, "seed": 1}) == checkpoint
+    assert (checkpoint / "model.safetensors").stat().st_mtime_ns > made, "another seed makes another policy"

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from medscope.report import README_COLUMNS, README_MARKS, markdown, write_readme
+from medscope.report import (
+    README_COLUMNS,
+    README_MARKS,
+    describe_markdown,
+    differences_markdown,
+    markdown,
+    write_readme,
+)
 
 SCORES = {name: 0.5 for name in README_COLUMNS} | {f"{name}_ci": [0.25, 0.75] for name in README_COLUMNS}
 WORSE = {**SCORES, "accuracy": 0.25, "tg_r50": None, "tg_r50_ci": None}
@@ -44,3 +51,18 @@ def test_a_readme_without_its_marks_is_not_touched(metrics, tmp_path):
     with pytest.raises(SystemExit, match="lacks the lines"):
         write_readme(readme, metrics)
     assert readme.read_text() == "words"
+
+
+def test_differences_are_bold_where_the_interval_excludes_zero():
+    rows = {"a": {"accuracy": {"mean": 0.1, "ci": [0.05, 0.2]}}, "b": {"accuracy": {"mean": -0.1, "ci": [-0.2, 0.01]}}}
+    lines = differences_markdown(rows, "part", "mean", "ci").splitlines()
+    assert lines[0] == "| part | accuracy |"
+    assert lines[2:] == ["| a | **+0.100** [+0.050, +0.200] |", "| b | -0.100 [-0.200, +0.010] |"]
+
+
+def test_free_text_has_a_row_per_task_and_a_column_per_system():
+    scores = {"exact": 0.5, "BLEU-4": 41.26, "CIDEr": 2.0, "METEOR": None, "ROUGE-L": 80.0}
+    table = {"cataract": {"full sft": scores, "full rl": scores, "fine sft": scores, "fine rl": scores}}
+    lines = describe_markdown(table).splitlines()
+    assert lines[0] == "| split | task | sft | rl |" and len(lines) == 4
+    assert lines[2] == "| cataract | full | 0.50 / 41.3 / 2.0 / 80.0 | 0.50 / 41.3 / 2.0 / 80.0 |"

@@ -1,0 +1,111 @@
+"""Baselines trained alike: what do the tools, the evidence reward and the modulation each add?
+
+`make baselines` (needs `make repro` first) trains the section `baselines` of params.yaml: notebook 03 or 04 with a few
+values changed, so that data, steps and model are those of SFT and GA-GRPO. All systems answer all held-out questions
+greedily; metrics/baselines.json and docs/baselines.png hold the result. It goes on after a kill.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medscope import charts
+from medscope.benchmark import SPLITS, Outcome, run_policy, run_prior, score
+from medscope.layout import Layout, begin, challenging, limits_from
+from medscope.metrics import paired_difference
+from medscope.policy import load_policy
+from medscope.seeds import values
+from medscope.stage import read_parameters, stage_parameters, train_variant
+from medscope.suite.build import Suite, load_suite
+from medscope.suite.open_questions import OPEN_KINDS
+from medscope.suite.retold import WITH_TOOLS
+from medscope.tools import Limits
+from medscope.video import FrameStore
+
+ADDED = {  # what the first system has and the second lacks
+    "tools": ("sft", "text_cot"),
+    "the right window": ("sft", "random_window"),
+    "RL on answer and format": ("plain_grpo", "sft"),
+    "the evidence reward": ("evidence_grpo", "plain_grpo"),
+    "the modulation": ("ga_grpo", "evidence_grpo"),
+}
+COMPARED = ("evidence_miou", "tg_r70", "accuracy")
+
+
+@dataclass(frozen=True)
+class System:
+    """A trained policy and how it is asked."""
+
+    checkpoint: Path
+    limits: Limits
+    tools: bool = True
+    oracle: bool = False
+
+
+def systems(place: Layout, parameters: dict[str, Any]) -> dict[str, System]:
+    """Every system but the prior, from the weakest idea to the oracle; those that are missing are trained."""
+    limits = limits_from(parameters)
+    found = {}
+    for name, section in read_parameters()["baselines"].items():
+        changes = dict(section)
+        stage = changes.pop("stage")
+        checkpoint = train_variant(stage, f"baselines/{name}", changes)
+        seen = {**parameters, **changes}
+        found[name] = System(checkpoint, limits_from(seen), seen.get("trajectories", "tools") in WITH_TOOLS)
+    found["sft"] = System(place.checkpoint("sft"), limits)
+    found["ga_grpo"] = System(place.checkpoint("ga_grpo"), limits)
+    found["oracle"] = System(place.checkpoint("ga_grpo"), limits, oracle=True)
+    return found
+
+
+def answer(suite: Suite, asked: dict[str, System], store: FrameStore) -> dict[str, dict[str, list[Outcome]]]:
+    """system -> split -> outcomes on all held-out questions, the prior first."""
+    recordings = suite.recordings_by_video
+    training = [q for q in suite.question_list if q.split in ("warm_up", "sft") and q.kind not in OPEN_KINDS]
+    questions = {split: challenging(suite, split) for split in SPLITS}
+    found = {"prior": {split: run_prior(training, some, recordings) for split, some in questions.items()}}
+    for name, system in asked.items():
+        policy = load_policy(system.checkpoint)
+        found[name] = {
+            split: run_policy(
+                policy, some, recordings, store, system.limits, system.tools, system.oracle, label=f"{name} {split}"
+            )
+            for split, some in questions.items()
+        }
+    return found
+
+
+def added(outcomes: dict[str, dict[str, list[Outcome]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """part of ADDED -> split -> metric -> mean difference on the same questions with its 95 % interval."""
+    result: dict[str, dict[str, dict[str, Any]]] = {}
+    for part, (with_it, without) in ADDED.items():
+        result[part] = {}
+        for split in outcomes[with_it]:
+            new, old = values(outcomes[with_it][split]), values(outcomes[without][split])
+            row = result[part][split] = {}
+            for metric in [name for name in COMPARED if name in new]:
+                difference, interval = paired_difference(new[metric][0], old[metric][0], new[metric][1])
+                row[metric] = {"mean": difference, "ci": list(interval), "with": float(np.mean(new[metric][0]))}
+    return result
+
+
+def main() -> None:
+    """Command line: none."""
+    begin()
+    parameters = stage_parameters("evaluate")
+    place = Layout(parameters["folder"])
+    trained = systems(place, parameters)
+    outcomes = answer(load_suite(place), trained, FrameStore(parameters["decoder"]))
+    table = {name: {split: score(found) for split, found in splits.items()} for name, splits in outcomes.items()}
+    parts = added(outcomes)
+    place.write_metrics("baselines", {"systems": table, "added": parts})
+    charts.ladder(table, Path("docs") / "baselines.png")
+    for part, splits in parts.items():
+        cells = (f"{m} {c['mean']:+.3f} [{c['ci'][0]:+.3f}, {c['ci'][1]:+.3f}]" for m, c in splits["cataract"].items())
+        print(f"cataract, {part}: " + ", ".join(cells))
+
+
+if __name__ == "__main__":
+    main()
