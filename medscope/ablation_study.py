@@ -26,6 +26,7 @@ Row = dict[str, dict[str, float | list[float]]]
 def checkpoint_of(variant: str, seed: int, steps: int) -> Path:
     """The policy of a variant and seed, trained if it does not exist."""
     changes = read_parameters()["ablation_overrides"][variant] | {"steps": steps, "seed": seed}
+    changes["eval_questions"] = 30  # the notebook's own look; the study asks them all
     return train_variant("ga_grpo", f"study/{variant}_{steps}_{seed}", changes)
 
 

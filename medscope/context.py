@@ -32,6 +32,8 @@ def rope_positions(ids: Sequence[int], images: Sequence[Image.Image], image_toke
 
     Text advances by one; an image of h x w tokens stands at one time and advances by max(h, w), as in Qwen2.5-VL.
     """
+    if not images:
+        return np.broadcast_to(np.arange(start, start + len(ids)), (3, len(ids)))
     positions = np.empty((3, len(ids)), dtype=np.int64)
     frames, index, now = iter(images), 0, start
     while index < len(ids):
@@ -78,20 +80,22 @@ class Context:
         """
         policy, device = self.policy, self.policy.device
         width = max(len(piece.ids) for piece in pieces)
-        ids = torch.full((len(pieces), width), policy.tokenizer.pad_token_id)
-        used = torch.zeros(len(pieces), width, dtype=torch.bool)
+        ids = np.full((len(pieces), width), policy.tokenizer.pad_token_id)
+        used = np.zeros((len(pieces), width), dtype=bool)
         positions = np.zeros((3, len(pieces), width), dtype=np.int64)
         for row, piece in enumerate(pieces):
             if piece.ids:
                 here = slice(width - len(piece.ids), width)
-                ids[row, here], used[row, here] = torch.tensor(piece.ids), True
+                ids[row, here], used[row, here] = piece.ids, True
                 positions[:, row, here] = rope_positions(
                     piece.ids, piece.images, policy.image_token, int(self.next_position[row])
                 )
                 self.next_position[row] = positions[:, row, -1].max() + 1
-        self.used = torch.cat([self.used, used.to(device)], dim=1)
+        self.used = torch.cat([self.used, torch.from_numpy(used).to(device)], dim=1)
         return policy.base.model.language_model(
-            inputs_embeds=embed(policy, ids.to(device), [image for piece in pieces for image in piece.images]),
+            inputs_embeds=embed(
+                policy, torch.from_numpy(ids).to(device), [image for piece in pieces for image in piece.images]
+            ),
             attention_mask={"full_attention": self._attends(width)},
             position_ids=torch.from_numpy(positions).to(device),
             past_key_values=self.cache,

@@ -118,7 +118,9 @@ def readme_section(metrics: Path) -> str:
     """The results for the README, every number from a JSON file below `metrics`."""
     table = json.loads((metrics / "evaluate.json").read_text())
     gains = json.loads((metrics / "gains.json").read_text())
-    lines = [markdown(table, README_COLUMNS), "", "RL minus SFT on the same questions, 95 % intervals over videos:", ""]
+    settings = _read(metrics / "protocol.json") or {}
+    lines = [markdown(table, README_COLUMNS), "", " · ".join(f"{name} {value}" for name, value in settings.items())]
+    lines += ["", "RL minus SFT on the same questions, 95 % intervals over videos:", ""]
     for split, gain in gains.items():
         lines.append(f"- {split}, seed 0: " + ", ".join(f"{name} {value}" for name, value in gain.items()))
     for split, rows in (_read(metrics / "seeds.json") or {}).items():

@@ -140,10 +140,10 @@ def _speak(policy: Policy, cohort: Cohort, temperature: float, max_turn_tokens: 
         logits = policy.base.lm_head(cohort.context.extend(cohort.fed)[:, -1]).float()
         logps = torch.log_softmax(logits.index_fill(-1, banned, -torch.inf) / (temperature or 1.0), dim=-1)
         tokens = logps.argmax(-1) if temperature == 0 else torch.multinomial(logps.exp(), 1)[:, 0]
-        chosen = logps.gather(-1, tokens[:, None])[:, 0].tolist()
+        chosen, said = logps.gather(-1, tokens[:, None])[:, 0].tolist(), tokens.tolist()
         cohort.fed = [Piece([]) for _ in cohort.rollouts]
         for row in list(speaking):
-            turn, token = cohort.rollouts[row].pieces[-1], int(tokens[row])
+            turn, token = cohort.rollouts[row].pieces[-1], said[row]
             turn.ids.append(token)
             cohort.rollouts[row].logps.append(chosen[row])
             if token == policy.turn_end or len(turn.ids) == max_turn_tokens:
