@@ -32,6 +32,7 @@ class Rollout:
 
     environment: ClinicalVideoEnvironment
     prompt: Piece
+    tools: bool = True  # whether its calls are executed
     pieces: list[Piece] = field(default_factory=lambda: [Piece([], spoken=True)])
     turns: list[str] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)  # of the sampled tokens, under the sampling distribution
@@ -92,6 +93,7 @@ def roll_out(
 ) -> list[Rollout]:
     """Answer every question `group` times, greedily (`temperature` 0) or sampled with torch's global generator.
 
+    Without `tools` none are offered, and a call made all the same is not executed: it ends the dialogue.
     `environments` holds `group` reset environments per question, in a row. `forced_turns` writes the first turn of
     every rollout instead of the model (the oracle window); a turn is cut after `max_turn_tokens` (default: that of the
     limits). Returns rollouts in the order of `environments`.
@@ -108,7 +110,7 @@ def roll_out(
             prompt_piece(policy, opening(question, environments[i * group]._skim(), tools), tools)
             for i, question in enumerate(questions)
         ]
-        rollouts = [Rollout(env, prompts[i // group]) for i, env in enumerate(environments)]
+        rollouts = [Rollout(env, prompts[i // group], tools) for i, env in enumerate(environments)]
         context = Context(policy, len(prompts))
         context.extend([Piece(prompt.ids[:-1], prompt.images) for prompt in prompts])
         context = context.fork([i // group for i in range(len(rollouts))])
@@ -164,7 +166,8 @@ def _answer(policy: Policy, cohort: Cohort, rows: list[int]) -> list[Cohort]:
         ended = ids[-1] == policy.turn_end
         rollout.turns.append(policy.tokenizer.decode(ids[:-1] if ended else ids))
         out_of_turns = len(rollout.turns) > rollout.environment._limits.max_calls + 1
-        response = execute_call(rollout.environment, rollout.turns[-1]) if ended and not out_of_turns else None
+        may_call = rollout.tools and ended and not out_of_turns
+        response = execute_call(rollout.environment, rollout.turns[-1]) if may_call else None
         if response is not None:
             heard = blocks_piece(policy, response, RESPONSE_HEAD, RESPONSE_TAIL)
             rollout.pieces += [heard, Piece([], spoken=True)]

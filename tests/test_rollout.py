@@ -168,3 +168,16 @@ def test_logps_equal_a_plain_forward_when_turns_end_at_different_tokens(caller, 
         spoken = [piece for piece in rollout.pieces if piece.spoken]
         reference = [logp for piece in spoken for logp in spoken_reference(caller, rollout, piece)]
         np.testing.assert_allclose(rollout.logps, reference, atol=1e-4)
+
+
+def test_without_tools_a_call_is_not_executed_and_ends_the_dialogue(caller, environments, recordings):
+    questions = [ask(recording, np.random.default_rng(0))[0].text for recording in recordings]
+    forced = ragged_turns(len(recordings))
+    for tools, calls in ((True, 1), (False, 0)):
+        for environment, recording in zip(environments[::GROUP], recordings, strict=True):
+            environment.reset(path=recording.path)
+        rollouts = roll_out(
+            caller, environments[::GROUP], questions, tools=tools, max_turn_tokens=8, forced_turns=forced
+        )
+        assert all(len(r.environment._calls) >= calls and len(r.turns) >= 1 + calls for r in rollouts)
+        assert tools or all(not r.environment._calls and len(r.turns) == 1 for r in rollouts)
