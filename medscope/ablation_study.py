@@ -1,6 +1,6 @@
 """Figure 5 with statistics: every variant of GA-GRPO over several seeds, paired with `full` on all held-out questions.
 
-`python -m medscope.ablation_study --steps 120 --seeds 0 1 2` (or `make ablation-study`) trains what is missing from one
+`python -m medscope.ablation_study --steps 60 --seeds 0 1 2` (or `make ablation-study`) trains what is missing from one
 SFT policy, evaluates greedily, writes metrics/ablation_study.json and docs/ablation_study.png. It goes on after a kill.
 """
 
@@ -86,7 +86,7 @@ def main() -> None:
     known = read_parameters()["ablation_overrides"]
     parser.add_argument("--variants", nargs="+", default=list(known), choices=list(known))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=60, help="updates of every run")
     arguments = parser.parse_args()
     begin()
     place = Layout(stage_parameters("evaluate")["folder"])
