@@ -1,7 +1,8 @@
 """Figure 5 with statistics: every variant of GA-GRPO over several seeds, paired with `full` on all held-out questions.
 
 `python -m medscope.ablation_study --steps 60 --seeds 0 1 2` (or `make ablation-study`) trains what is missing from one
-SFT policy, evaluates greedily, writes metrics/ablation_study.json and docs/ablation_study.png. It goes on after a kill.
+SFT policy, evaluates greedily, writes metrics/ablation_study.json, docs/ablation_study.png and, for the curves of the rollouts,
+docs/ablation_curves.png. It goes on after a kill.
 """
 
 import argparse
@@ -10,6 +11,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from medscope import charts
+from medscope.ablations import read_curves
 from medscope.benchmark import SPLITS, run_policy
 from medscope.layout import Layout, begin, challenging, limits_from
 from medscope.metrics import paired_difference
@@ -23,11 +26,16 @@ METRICS = ("evidence_miou", "tg_r70", "accuracy")
 Row = dict[str, dict[str, float | list[float]]]
 
 
+def run_name(variant: str, seed: int, steps: int) -> str:
+    """The `variant` parameter of notebook 04 for one run."""
+    return f"study/{variant}_{steps}_{seed}"
+
+
 def checkpoint_of(variant: str, seed: int, steps: int) -> Path:
     """The policy of a variant and seed, trained if it does not exist."""
     changes = read_parameters()["ablation_overrides"][variant] | {"steps": steps, "seed": seed}
     changes["eval_questions"] = 30  # the notebook's own look; the study asks them all
-    return train_variant("ga_grpo", f"study/{variant}_{steps}_{seed}", changes)
+    return train_variant("ga_grpo", run_name(variant, seed, steps), changes)
 
 
 def study(place: Layout, variants: list[str], seeds: list[int], steps: int) -> dict[str, dict[str, Row]]:
@@ -94,6 +102,8 @@ def main() -> None:
     result = study(place, variants, arguments.seeds, arguments.steps)
     place.write_metrics("ablation_study", {"steps": arguments.steps, "seeds": arguments.seeds, "splits": result})
     plot(result, Path("docs") / "ablation_study.png")
+    curves = {v: [read_curves(place, run_name(v, seed, arguments.steps)) for seed in arguments.seeds] for v in variants}
+    charts.ablation_curves({"curves": curves}, Path("docs") / "ablation_curves.png")
     for variant, row in result["cataract"].items():
         cells = (f"{m} {c['mean']:.3f} ({c['minus_full']:+.3f} {c['minus_full_ci']})" for m, c in row.items())
         print(f"{variant}: " + ", ".join(cells))

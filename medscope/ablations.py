@@ -32,10 +32,11 @@ def compare(place: Layout, variants: list[str], seeds: list[int]) -> dict[str, A
                 values = [run[split][name] for run in found if run[split][name] is not None]
                 row[f"{split} {name}"] = float(np.mean(values)) if values else float("nan")
         table[variant] = row
-    curves = {v: [_curves(place, v, s) for s in seeds] for v in variants}
+    curves = {v: [read_curves(place, run_name(v, s)) for s in seeds] for v in variants}
     return {"table": table, "runs": runs, "sft": sft, "curves": curves}
 
 
-def _curves(place: Layout, variant: str, seed: int) -> list[dict[str, float]]:
-    with place.curves(run_name(variant, seed)).open() as file:
+def read_curves(place: Layout, name: str) -> list[dict[str, float]]:
+    """What notebook 04 logged at every step of the run `name`."""
+    with place.curves(name).open() as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -50,9 +50,9 @@ def radar(table: Table, path: Path, split: str = "cataract") -> None:
     axis.set_xticks(angles[:-1], RADAR, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(axis="y", labelsize=6)
-    axis.tick_params(axis="x", pad=8)
-    axis.set_title(split, fontsize=9, pad=18)
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.2, 1.05))
+    axis.tick_params(axis="x", pad=14)
+    axis.set_title(split, fontsize=9, pad=22)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.25, 1.05))
     save(path)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 STYLE = """
 body { margin: 0; background: #fafafa; color: #222; font: 15px/1.55 system-ui, sans-serif }
-main { max-width: 1240px; margin: 1.5rem auto; padding: 1rem 2rem 3rem; background: #fff; border: 1px solid #e6e6e6 }
+main { max-width: 1300px; margin: 1.5rem auto; padding: 1rem 1.4rem 3rem; background: #fff; border: 1px solid #e6e6e6 }
 h1, h2 { font-weight: 600; line-height: 1.25 }
 h2 { margin-top: 2.6rem; border-top: 1px solid #e6e6e6; padding-top: 1.2rem }
 p { max-width: 52rem } code { background: #f1f1f1; padding: .05rem .25rem; border-radius: 3px }
 table { border-collapse: collapse; font-size: 11.5px; font-variant-numeric: tabular-nums; margin: .3rem 0 1.4rem }
-th, td { padding: .2rem .38rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e9e9e9 }
+th, td { padding: .2rem .3rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e9e9e9 }
 img { max-width: 100%; margin: .4rem 0 } pre { white-space: pre-wrap; font-size: 12.5px } .anchor-link { display: none }
 .jp-OutputArea, .output { overflow-x: auto } .settings { color: #777; font-size: 12px; max-width: none }
 """
