@@ -1,8 +1,8 @@
 """Figure 5 with statistics: every variant of GA-GRPO over several seeds, paired with `full` on all held-out questions.
 
 `python -m medscope.ablation_study --steps 60 --seeds 0 1 2` (or `make ablation-study`) trains what is missing from one
-SFT policy, evaluates greedily, writes metrics/ablation_study.json, docs/ablation_study.png and, for the curves of the rollouts,
-docs/ablation_curves.png. It goes on after a kill.
+SFT policy, evaluates greedily, writes metrics/ablation_study.json, docs/ablation_study.png and docs/ablation_curves.png
+(the rollouts over the updates). It goes on after a kill.
 """
 
 import argparse
