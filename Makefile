@@ -68,7 +68,7 @@ baselines: $(READY)  ## systems trained alike: what tools, evidence reward and m
 ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (est. 1.5 hours): metrics/ablation_study.json
 	$(RUN) python -m medscope.ablation_study
 
-readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ into README.md
+readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ into README.md and docs/
 	$(RUN) python -m medscope.report --readme
 	cp outputs/evaluate/cataract_success_0.png docs/trajectory.png
 

@@ -127,25 +127,37 @@ def readme_section(metrics: Path) -> str:
         found = (f"{n} {g['mean']:+.3f} [{g['ci'][0]:+.3f}, {g['ci'][1]:+.3f}]" for n, g in rows["gain"].items())
         lines.append(f"- {split}, mean of {len(rows) - 2} seeds of RL: " + ", ".join(found))
     if baselines := _read(metrics / "baselines.json"):
-        systems = {name: {"cataract": splits["cataract"]} for name, splits in baselines["systems"].items()}
         parts = {part: splits["cataract"] for part, splits in baselines["added"].items()}
-        lines += [
-            "",
-            "Trained alike (`make baselines`), cataract, seed 0, and what each part adds on the same questions:",
-        ]
-        lines += ["", markdown(systems, README_COLUMNS), "", differences_markdown(parts, "part", "mean", "ci")]
+        lines += ["", "What each part adds, trained alike (`make baselines`), same questions, cataract, seed 0:", ""]
+        lines.append(differences_markdown(parts, "part", "mean", "ci"))
     if study := _read(metrics / "ablation_study.json"):
         rows = {name: row for name, row in study["splits"]["cataract"].items() if name != "full"}
-        seeds = len(study["seeds"])
-        lines += [
-            "",
-            f"Ablations, minus `full`, cataract, {seeds} seeds of {study['steps']} updates (`make ablation-study`):",
-        ]
-        lines += ["", differences_markdown(rows, "variant", "minus_full", "minus_full_ci")]
-    if described := _read(metrics / "descriptions.json"):
-        lines += ["", f"Descriptions and reasoning in free text, {' / '.join(TEXT_COLUMNS)}:", ""]
-        lines.append(describe_markdown(described))
+        seeds = f"{len(study['seeds'])} seeds of {study['steps']} updates"
+        lines += ["", f"Ablations minus `full` (`make ablation-study`), {seeds}, same questions, cataract:", ""]
+        lines.append(differences_markdown(rows, "variant", "minus_full", "minus_full_ci"))
     return "\n".join(lines)
+
+
+def results_page(metrics: Path) -> str:
+    """The longer tables, for docs/results.md: every baseline on every split, all differences, the free-text tasks."""
+    lines = ["# More results", "", "Written by `make readme` from metrics/. A tiny model on videos drawn by a program."]
+    lines += ["", " · ".join(f"{name} {value}" for name, value in _read(metrics / "protocol.json").items())]
+    if baselines := _read(metrics / "baselines.json"):
+        lines += ["", "## Systems trained alike (`make baselines`)", "", "![baselines](baselines.png)", ""]
+        lines.append(markdown(baselines["systems"], README_COLUMNS))
+        for split in next(iter(baselines["added"].values())):
+            parts = {part: splits[split] for part, splits in baselines["added"].items()}
+            lines += ["", f"What each part adds, {split}:", "", differences_markdown(parts, "part", "mean", "ci")]
+    if study := _read(metrics / "ablation_study.json"):
+        lines += ["", "## Ablations (`make ablation-study`)", "", "![differences](ablation_study.png)"]
+        lines += ["", "![rollouts over the updates](ablation_curves.png)"]
+        for split, rows in study["splits"].items():
+            others = {name: row for name, row in rows.items() if name != "full"}
+            lines += ["", f"Minus `full`, {split}, {len(study['seeds'])} seeds of {study['steps']} updates:", ""]
+            lines.append(differences_markdown(others, "variant", "minus_full", "minus_full_ci"))
+    lines += ["", "## Descriptions and reasoning in free text", "", f"{' / '.join(TEXT_COLUMNS)}, seed 0:", ""]
+    lines.append(describe_markdown(_read(metrics / "descriptions.json")))
+    return "\n".join(lines) + "\n"
 
 
 def write_readme(readme: Path, metrics: Path) -> None:
@@ -160,6 +172,7 @@ def write_readme(readme: Path, metrics: Path) -> None:
 def main() -> None:
     """Command line: `python -m medscope.report metrics/evaluate.json report.html`, or `.. --readme`."""
     if sys.argv[1:] == ["--readme"]:
+        Path("docs/results.md").write_text(results_page(Path("metrics")))
         return write_readme(Path("README.md"), Path("metrics"))
     metrics, report = Path(sys.argv[1]), Path(sys.argv[2])
     if not metrics.exists():

@@ -10,6 +10,7 @@ from medscope.report import (
     describe_markdown,
     differences_markdown,
     markdown,
+    results_page,
     write_readme,
 )
 
@@ -66,3 +67,23 @@ def test_free_text_has_a_row_per_task_and_a_column_per_system():
     lines = describe_markdown(table).splitlines()
     assert lines[0] == "| split | task | sft | rl |" and len(lines) == 4
     assert lines[2] == "| cataract | full | 0.50 / 41.3 / 2.0 / 80.0 | 0.50 / 41.3 / 2.0 / 80.0 |"
+
+
+def test_the_longer_tables_come_from_the_metrics_and_from_nothing_else(metrics):
+    cell = {"accuracy": {"mean": 0.1, "ci": [0.05, 0.2], "minus_full": -0.3, "minus_full_ci": [-0.4, -0.2]}}
+    text = {"exact": 0.5, "BLEU-4": 41.26, "CIDEr": 2.0, "ROUGE-L": 80.0}
+    (metrics / "protocol.json").write_text(json.dumps({"judge": "exact"}))
+    (metrics / "descriptions.json").write_text(json.dumps({"clips": {"full sft": text}}))
+    assert "make baselines" not in results_page(metrics), "a study that was not run is not mentioned"
+    (metrics / "baselines.json").write_text(json.dumps({"systems": TABLE, "added": {"tools": {"clips": cell}}}))
+    study = {"seeds": [0, 1], "steps": 60, "splits": {"clips": {"full": cell, "no_evidence": cell}}}
+    (metrics / "ablation_study.json").write_text(json.dumps(study))
+    page = results_page(metrics)
+    for row in (
+        "judge exact",
+        "| tools | **+0.100** [+0.050, +0.200] |",
+        "| no_evidence | **-0.300** [-0.400, -0.200] |",
+    ):
+        assert row in page
+    assert "clips, 2 seeds of 60 updates" in page and "| clips | full | 0.50 / 41.3 / 2.0 / 80.0 |" in page
+    assert "| full | " not in page.replace("| clips | full |", "")
