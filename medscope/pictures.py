@@ -73,8 +73,8 @@ def save(path: Path) -> None:
 
 
 def show_saved(path: Path) -> None:
-    """Show a picture that an earlier stage has written. Raises FileNotFoundError naming it."""
-    display(Image(filename=str(path)))
+    """Show a picture that another command has written, or say that it is missing."""
+    display(Image(filename=str(path)) if path.exists() else HTML(f"<p>{path} has not been made yet</p>"))
 
 
 def curves(history: Sequence[dict[str, float]], names: Sequence[str], path: Path, smooth: int = 1) -> None:
