@@ -64,9 +64,11 @@ seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): 
 
 baselines: $(READY)  ## systems trained alike: what tools, evidence reward and modulation add: metrics/baselines.json
 	$(RUN) python -m medscope.baselines
+	$(RUN) dvc repro --single-item --force evaluate
 
 ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (est. 1.5 hours): metrics/ablation_study.json
 	$(RUN) python -m medscope.ablation_study
+	$(RUN) dvc repro --single-item --force evaluate
 
 readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ into README.md and docs/
 	$(RUN) python -m medscope.report --readme

@@ -4,7 +4,8 @@ Frames: transformers' SDPA path calls the kernel once per frame and layer, which
 than all else (SFT step of the tiny profile: about twice as slow). The result is the same; the registered name starts
 with `flash` because only such implementations are handed the frame boundaries (`cu_seq_lens_q`).
 
-Prompts: the rollouts of a group share the keys of their prompt, so that no copy of them is made, kept or moved.
+Prompts: the rollouts of a group share the keys of their prompt. No rollout keeps a copy or moves one at every token; a
+response of many tokens copies them for the moment of one layer, to be attended by SDPA.
 """
 
 from collections.abc import Sequence
@@ -75,16 +76,24 @@ class Prefix:
         return table, place
 
     def select(self, rows: torch.Tensor) -> "Prefix":
-        """The prefix of these dialogues only."""
+        """The prefix of these dialogues only; prompts that nobody follows any more are dropped."""
         kept, owner = self.owner[rows].unique(return_inverse=True)
         if len(kept) == len(self.used):
             return Prefix(self.layers, self.used, owner)
         layers = [(keys.index_select(0, kept), values.index_select(0, kept)) for keys, values in self.layers]
         return Prefix(layers, self.used[kept], owner)
 
+    def before(
+        self, layer: int, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Copies of the prompts in front of the dialogues' own keys, values and mask."""
+        keys, values = (x.index_select(0, self.owner) for x in self.layers[layer])
+        seen = self.used[self.owner][:, None, None].expand(-1, -1, mask.shape[2], -1)
+        return torch.cat([keys, key], 2), torch.cat([values, value], 2), torch.cat([seen, mask], 3)
+
     def attend(self, layer: int, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attention of scaled queries [rows, kv heads, n, dim] to their prompts alone: output, and the log of the
-        softmax's denominator [rows, kv heads, n, 1]."""
+        """Attention of one token's scaled queries [rows, kv heads, n, dim] to their prompts alone: output, and the log
+        of the softmax's denominator [rows, kv heads, n, 1]."""
         keys, values = self.layers[layer]
         table, place = self.slots
         _, heads, n, dim = query.shape
@@ -114,17 +123,19 @@ def prefix_attention(
     query [rows, heads, width, dim], key, value [rows, kv heads, columns, dim], attention_mask [rows, 1, width, columns]
     (true where a column is seen); to [rows, width, heads, dim].
     """
+    if prefix is not None and query.shape[2] > 1:
+        key, value, attention_mask = prefix.before(module.layer_idx, key, value, attention_mask)
+        prefix = None
     if prefix is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    rows, heads, width, dim = query.shape
+    rows, heads, _, dim = query.shape
     grouped = query.reshape(rows, key.shape[1], -1, dim) * scaling  # query heads beside the kv head that they share
-    scores = (grouped @ key.transpose(2, 3)).float().unflatten(2, (-1, width))
-    scores = scores.masked_fill(~attention_mask[:, :, None], -torch.inf).flatten(2, 3)
+    scores = (grouped @ key.transpose(2, 3)).float().masked_fill(~attention_mask, -torch.inf)
     own_total = scores.logsumexp(-1, keepdim=True)
     own = (scores - own_total).exp().to(value) @ value
     shared, shared_total = prefix.attend(module.layer_idx, grouped)
     output = torch.lerp(own, shared, torch.sigmoid(shared_total - own_total).to(own))
-    return output.reshape(rows, heads, width, dim).transpose(1, 2).contiguous(), None
+    return output.reshape(rows, 1, heads, dim), None
 
 
 AttentionInterface.register(FRAME_ATTENTION, frame_attention)

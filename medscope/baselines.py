@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medscope import charts
 from medscope.benchmark import SPLITS, Outcome, run_policy, run_prior, score
 from medscope.layout import Layout, begin, challenging, limits_from
@@ -19,7 +17,6 @@ from medscope.policy import load_policy
 from medscope.seeds import values
 from medscope.stage import read_parameters, stage_parameters, train_variant
 from medscope.suite.build import Suite, load_suite
-from medscope.suite.open_questions import OPEN_KINDS
 from medscope.suite.retold import WITH_TOOLS
 from medscope.tools import Limits
 from medscope.video import FrameStore
@@ -63,9 +60,8 @@ def systems(place: Layout, parameters: dict[str, Any]) -> dict[str, System]:
 def answer(suite: Suite, asked: dict[str, System], store: FrameStore) -> dict[str, dict[str, list[Outcome]]]:
     """system -> split -> outcomes on all held-out questions, the prior first."""
     recordings = suite.recordings_by_video
-    training = [q for q in suite.question_list if q.split in ("warm_up", "sft") and q.kind not in OPEN_KINDS]
     questions = {split: challenging(suite, split) for split in SPLITS}
-    found = {"prior": {split: run_prior(training, some, recordings) for split, some in questions.items()}}
+    found = {"prior": {split: run_prior(suite, some) for split, some in questions.items()}}
     for name, system in asked.items():
         policy = load_policy(system.checkpoint)
         found[name] = {
@@ -87,7 +83,7 @@ def added(outcomes: dict[str, dict[str, list[Outcome]]]) -> dict[str, dict[str, 
             row = result[part][split] = {}
             for metric in [name for name in COMPARED if name in new]:
                 difference, interval = paired_difference(new[metric][0], old[metric][0], new[metric][1])
-                row[metric] = {"mean": difference, "ci": list(interval), "with": float(np.mean(new[metric][0]))}
+                row[metric] = {"mean": difference, "ci": list(interval)}
     return result
 
 

@@ -148,14 +148,11 @@ def _prior_key(question: Question) -> tuple[str, str]:
     return question.family.removesuffix("_clips"), question.kind
 
 
-def run_prior(
-    training: Iterable[Question],
-    questions: Sequence[Question],
-    recordings: dict[str, Recording],
-    judge: Judge = exact,
-) -> list[Outcome]:
-    """The no-video baseline on every question."""
-    prior = Prior(training, recordings)
+def run_prior(suite: Suite, questions: Sequence[Question], judge: Judge = exact) -> list[Outcome]:
+    """The no-video baseline on every question, made of the questions that warm-up and SFT learn from."""
+    recordings = suite.recordings_by_video
+    taught = (q for q in suite.question_list if q.split in ("warm_up", "sft") and q.kind not in OPEN_KINDS)
+    prior = Prior(taught, recordings)
     answers = [prior.answer(q, recordings[q.video].duration) for q in questions]
     return [outcome(*row) for row in zip(questions, answers, judged(questions, answers, judge), strict=True)]
 
@@ -200,10 +197,9 @@ def compare_systems(
     turn written for it.
     """
     recordings = suite.recordings_by_video
-    training = [q for q in suite.question_list if q.split in ("warm_up", "sft") and q.kind not in OPEN_KINDS]
     found: dict[str, dict[str, list[Outcome]]] = {system: {} for system in SYSTEMS}
     for split, asked in questions.items():
-        found["prior"][split] = run_prior(training, asked, recordings, judge)
+        found["prior"][split] = run_prior(suite, asked, judge)
         for system in SYSTEMS[1:]:
             policy = policies["sft" if system in ("uniform", "sft") else "rl"]
             found[system][split] = run_policy(

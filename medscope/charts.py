@@ -12,7 +12,7 @@ Table = dict[str, dict[str, dict[str, Any]]]  # system -> split -> metric -> val
 
 
 def system_bars(table: Table, path: Path) -> None:
-    """Evidence mIoU, grounding R@.7 and accuracy of every system on every split, with intervals."""
+    """Evidence mIoU, grounding R@.7, VQA and overall accuracy of every system on every split, with intervals."""
     names = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
     systems, splits = list(table), list(next(iter(table.values())))
     _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 2.8), sharey=True)

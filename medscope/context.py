@@ -111,6 +111,8 @@ class Context:
 
     def fork(self, rows: Sequence[int]) -> "Context":
         """A dialogue behind each of these rows, which may repeat (a group behind its prompt): nothing is copied."""
+        if self.prefix is not None:
+            raise ValueError("a fork cannot be forked: only one shared prefix is kept")
         layers = [(layer.keys, layer.values) for layer in self.cache.layers]
         prefix = Prefix(layers, self.used, torch.tensor(rows, device=self.used.device))
         forked = Context(self.policy, len(rows), prefix)

@@ -22,6 +22,7 @@ from medscope.tools import Limits
 from medscope.video import FrameStore
 
 DESCRIBED = ("full", "fine")  # the tasks that the judge rates
+FROM_THE_SKIM = ("full", "temporal")  # nobody is taught to answer the others without tools
 
 
 def asked_openly(suite: Suite, family: str, kind: str, most: int | None = None) -> list[Question]:
@@ -39,7 +40,11 @@ def text_scores(outcomes: Sequence[Outcome], endpoint: Endpoint | None = None) -
     scores |= ngram_scores(texts, references)
     if endpoint and outcomes[0].question.kind in DESCRIBED:
         scores |= rated(endpoint, texts, references)
-    return {**scores, "looked": float(np.mean([bool(o.calls) for o in outcomes])), "questions": len(outcomes)}
+    return {
+        **scores,
+        "looked": float(np.mean([any(c.executed for c in o.calls) for o in outcomes])),
+        "questions": len(outcomes),
+    }
 
 
 def describe_systems(
@@ -50,7 +55,8 @@ def describe_systems(
     most: int | None = None,
     judge: str = "exact",
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """split -> `task system` -> scores. Systems: `uniform` (the SFT policy without tools) and those of `policies`."""
+    """split -> `task system` -> scores. Systems: those of `policies`, and `uniform` (the SFT policy without tools)
+    for the tasks that the skim can answer."""
     endpoint = Endpoint() if judge == "llm" else None
     systems = {"uniform": (policies["sft"], False), **{name: (policy, True) for name, policy in policies.items()}}
     table: dict[str, dict[str, dict[str, Any]]] = {}
@@ -59,6 +65,8 @@ def describe_systems(
         for kind in OPEN_KINDS:
             questions = asked_openly(suite, family, kind, most)
             for name, (policy, tools) in systems.items():
+                if not tools and kind not in FROM_THE_SKIM:
+                    continue
                 label = f"{family} {kind} {name}"
                 found = run_policy(policy, questions, suite.recordings_by_video, store, limits, tools, label=label)
                 rows[f"{kind} {name}"] = text_scores(found, endpoint)

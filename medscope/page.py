@@ -16,14 +16,12 @@ img { max-width: 100%; margin: .4rem 0 } pre { white-space: pre-wrap; font-size:
 """
 
 
-def export(executed: Path) -> Path:
-    """Write the page beside the notebook; one that failed keeps its code and all its output."""
+def export(executed: Path, finished: bool) -> Path:
+    """Write the page beside the notebook; one that has not `finished` keeps its code and all its output."""
     import nbformat
     from nbconvert import HTMLExporter
 
     notebook = nbformat.read(executed, as_version=4)
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    finished = all(output.output_type != "error" for output in outputs)
     for cell in notebook.cells if finished else ():
         cell.outputs = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
     exporter = HTMLExporter(

@@ -164,6 +164,8 @@ def load_policy(source: str | Path, lora_rank: int = 0, load_in_4bit: bool = Fal
         attn_implementation="sdpa",
         quantization_config=quantised if load_in_4bit else None,
     )
+    if torch.cuda.is_available() and not load_in_4bit:  # bitsandbytes has put quantised weights there itself
+        model.to("cuda")
     _use_our_attention(model)
     if adapter.exists():
         model = PeftModel.from_pretrained(model, source, is_trainable=True)

@@ -89,9 +89,9 @@ def describe_markdown(table: dict[str, dict[str, dict[str, Any]]]) -> str:
     lines = ["| split | task | " + " | ".join(systems) + " |", "|---|---|" + "---|" * len(systems)]
     for split, rows in table.items():
         for task in dict.fromkeys(name.split()[0] for name in rows):
-            found = (rows[f"{task} {system}"] for system in systems)
+            found = (rows.get(f"{task} {system}") for system in systems)
             cells = (" / ".join(f"{scores[c]:.2f}" if c == "exact" else f"{scores[c]:.1f}" for c in TEXT_COLUMNS)
-                     for scores in found)  # fmt: skip
+                     if scores else "–" for scores in found)  # fmt: skip
             lines.append(f"| {split} | {task} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -130,6 +130,7 @@ def readme_section(metrics: Path) -> str:
         parts = {part: splits["cataract"] for part, splits in baselines["added"].items()}
         lines += ["", "What each part adds, trained alike (`make baselines`), same questions, cataract, seed 0:", ""]
         lines.append(differences_markdown(parts, "part", "mean", "ci"))
+        lines += ["", "(One training each: these intervals resample videos, they do not know how trainings vary.)"]
     if study := _read(metrics / "ablation_study.json"):
         rows = {name: row for name, row in study["splits"]["cataract"].items() if name != "full"}
         seeds = f"{len(study['seeds'])} seeds of {study['steps']} updates"

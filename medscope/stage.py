@@ -139,6 +139,7 @@ def run(stage: str, parameters: dict[str, Any]) -> Path:
         mlflow.log_params({f"stage.{key}": value for key, value in parameters.items()})
         os.environ["MLFLOW_RUN_ID"] = active.info.run_id
         os.environ.setdefault("TQDM_MININTERVAL", "5")  # seconds between updates of a progress bar in the log
+        finished = False
         try:
             papermill.execute_notebook(
                 f"notebooks/{NOTEBOOKS[stage]}.ipynb",
@@ -151,10 +152,11 @@ def run(stage: str, parameters: dict[str, Any]) -> Path:
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
             )
+            finished = True
         finally:
             del os.environ["MLFLOW_RUN_ID"]
             if executed.exists():
-                page.export(executed)
+                page.export(executed, finished)
             mlflow.log_artifacts(str(folder))
         metrics = home / "metrics" / f"{name}.json"
         if metrics.exists():

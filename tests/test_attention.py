@@ -1,5 +1,6 @@
 """Our attentions: frames in one batch equal frame-by-frame SDPA, gradients too; a shared prompt equals copies of it."""
 
+import pytest
 import torch
 from PIL import Image
 
@@ -26,19 +27,29 @@ def test_equal_to_frame_by_frame_sdpa():
     torch.testing.assert_close(batched_gradient, single_gradient, atol=1e-4, rtol=1e-3)
 
 
-def test_dialogues_behind_a_shared_prompt_equal_those_with_copies():
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
+def test_dialogues_behind_a_shared_prompt_equal_those_with_copies(dtype, most):
     """Prompts of different length, groups of different size, turns of different length, rows that leave."""
     policy = tiny_policy(seed=0)
+    policy.model.to(dtype)
     prompts = Context(policy, 3)
     with torch.no_grad():
         prompts.extend([Piece(list(range(20, 20 + n))) for n in (9, 4, 6)])
         owner = [0, 2, 0, 1, 0]
         shared, copied = prompts.fork(owner), prompts.select(owner)
-        for rows, lengths in (([0, 1, 2, 3, 4], (3, 1, 4, 2, 5)), ([0, 2, 4], (2, 0, 1)), ([2, 1], (1, 3))):
+        for rows, lengths in (
+            ([0, 1, 2, 3, 4], (3, 1, 4, 2, 5)),
+            ([0, 2, 4], (1, 0, 1)),
+            ([0, 1, 2], (1, 1, 1)),
+            ([2, 1], (1, 3)),
+        ):
             shared, copied = shared.select(rows), copied.select(rows)
             pieces = [Piece(list(range(40 + 7 * row, 40 + 7 * row + n))) for row, n in enumerate(lengths)]
             states = [context.extend(pieces) for context in (shared, copied)]
             for row, n in enumerate(lengths):
                 if n:
-                    torch.testing.assert_close(states[0][row, -n:], states[1][row, -n:], atol=1e-5, rtol=1e-4)
+                    difference = (states[0][row, -n:] - states[1][row, -n:]).float().abs().mean()
+                    assert difference < most, f"{difference} after {lengths}"
     assert shared.prefix.used.shape[0] == 1, "prompts that nobody follows are dropped"
+    with pytest.raises(ValueError, match="cannot be forked"):
+        shared.fork([0])

@@ -44,7 +44,7 @@ def test_what_a_part_adds_is_the_paired_difference(answered):
     assert set(parts) == set(ADDED)
     accuracies = [o.accuracy for o in answered["ga_grpo"]["cataract"]]
     assert parts["the modulation"]["cataract"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
-    assert parts["the evidence reward"]["cataract"]["accuracy"] == {"mean": 0.0, "ci": [0.0, 0.0], "with": 0.0}
+    assert parts["the evidence reward"]["cataract"]["accuracy"] == {"mean": 0.0, "ci": [0.0, 0.0]}
 
 
 def test_the_charts_are_written(answered, tmp_path):
