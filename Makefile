@@ -62,11 +62,11 @@ mlflow: $(READY)  ## browse the runs
 seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
 	$(RUN) python -m medscope.seeds
 
-baselines: $(READY)  ## systems trained alike: what tools, evidence reward and modulation add: metrics/baselines.json
+baselines: $(READY)  ## systems trained alike: what tools, rewards and modulation add (an hour): metrics/baselines.json
 	$(RUN) python -m medscope.baselines
 	$(RUN) dvc repro --single-item --force evaluate
 
-ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (est. 1.5 hours): metrics/ablation_study.json
+ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (an hour): metrics/ablation_study.json
 	$(RUN) python -m medscope.ablation_study
 	$(RUN) dvc repro --single-item --force evaluate
 
