@@ -9,6 +9,7 @@ import numpy as np
 from medscope.dialogue import call_text
 from medscope.records import Question, Recording, Segment, Window
 from medscope.suite.captions import captions, describe
+from medscope.suite.questions import question_about
 from medscope.suite.teacher import Teacher, storyline_thought
 
 OPEN_KINDS = ("full", "fine", "temporal", "perception")
@@ -34,18 +35,8 @@ def open_questions(recording: Recording, rng: np.random.Generator) -> list[Quest
         segment = segments[index]
         window = Window(0, recording.duration) if kind == "full" else segment.window
         template = TEMPLATES[kind][int(rng.integers(len(TEMPLATES[kind])))]
-        question = Question(
-            id=f"{recording.video}:{segment.phase}:{kind}",
-            video=recording.video,
-            family=recording.family,
-            split=recording.split,
-            kind=kind,
-            phase=segment.phase,
-            text=template.format(phase=segment.phase, start=window.start, end=window.end),
-            answer=_reference(kind, recording, index),
-            evidence=window,
-        )
-        found.append(question)
+        text = template.format(phase=segment.phase, start=window.start, end=window.end)
+        found.append(question_about(recording, segment, kind, text, _reference(kind, recording, index), window))
     return found
 
 

@@ -26,20 +26,28 @@ def questions(recording: Recording, rng: np.random.Generator) -> list[Question]:
         follower = recording.segments[index + 1] if index + 1 < len(recording.segments) else None
         for kind, answer in _answers(segment, follower).items():
             template = TEMPLATES[kind][int(rng.integers(len(TEMPLATES[kind])))]
-            question = Question(
-                id=f"{recording.video}:{segment.phase}:{kind}",
-                video=recording.video,
-                family=recording.family,
-                split=recording.split,
-                kind=kind,
-                phase=segment.phase,
-                text=template.format(phase=segment.phase),
-                answer=answer,
-                evidence=segment.evidence,
-            )
+            text = template.format(phase=segment.phase)
+            question = question_about(recording, segment, kind, text, answer, segment.evidence)
             if not rejections(question, recording, found):
                 found.append(question)
     return found
+
+
+def question_about(
+    recording: Recording, segment: Segment, kind: str, text: str, answer: str, evidence: Evidence
+) -> Question:
+    """A question of a kind about a segment of a recording."""
+    return Question(
+        id=f"{recording.video}:{segment.phase}:{kind}",
+        video=recording.video,
+        family=recording.family,
+        split=recording.split,
+        kind=kind,
+        phase=segment.phase,
+        text=text,
+        answer=answer,
+        evidence=evidence,
+    )
 
 
 def _answers(segment: Segment, follower: Segment | None) -> dict[str, str]:
