@@ -6,6 +6,8 @@
 
 On `transformers.Trainer` for optimiser, checkpoints, resume and logging. Simplified: one update per batch of rollouts,
 so the ratio is 1 in value and its gradient is that of log pi. The vision tower is frozen, its features are cached.
+Another engine than our own samples from slightly other probabilities: every token's loss is then weighted by
+min(pi / pi of the engine, 2) (truncated importance sampling).
 """
 
 from collections import defaultdict
@@ -31,8 +33,9 @@ from medscope.rewards import Reward, RewardSettings, reward
 from medscope.rollout import Rollout, roll_out
 from medscope.stage import report_to
 from medscope.tools import Limits
-from medscope.update import completion_logps, policy_loss
+from medscope.update import completion_logps, importance, policy_loss
 from medscope.video import FrameStore
+from medscope.vllm_rollout import Engine
 
 Modulation = Literal["none", "binary", "continuous"]
 
@@ -75,8 +78,10 @@ class GAGRPOTrainer(Resumable):
         modulation: Modulation,
         settings: RewardSettings,
         judge: Judge = exact,
+        engine: Engine = roll_out,
     ):
         self.policy, self.questions, self.recordings, self.judge = policy, questions, recordings, judge
+        self.engine = engine
         self.group, self.temperature, self.modulation, self.settings = group, temperature, modulation, settings
         most = arguments.per_device_train_batch_size * group
         self.environments = [ClinicalVideoEnvironment(store, limits) for _ in range(most)]
@@ -96,7 +101,7 @@ class GAGRPOTrainer(Resumable):
         for i, environment in enumerate(environments):
             environment.reset(path=self.recordings[questions[i // self.group].video].path)
         texts = [question.text for question in questions]
-        return roll_out(self.policy, environments, texts, self.group, temperature=self.temperature)
+        return self.engine(self.policy, environments, texts, self.group, temperature=self.temperature)
 
     def rewards(self, questions: list[Question], rollouts: list[Rollout]) -> list[Reward]:
         """The reward of every rollout from its turns, the judge and its environment's record."""
@@ -122,11 +127,21 @@ class GAGRPOTrainer(Resumable):
             self.policy, rollouts, self.group, self.temperature, self.policy.unspoken
         )
         self._remember(questions, rollouts, rewards, advantages, float(entropy.mean()))
-        loss = policy_loss(logps, advantages.to(logps.device)[owner])
+        weighted = advantages.to(logps.device)[owner]
+        if self.engine is not roll_out:
+            weighted = weighted * self._importance(logps, rollouts, owner)
+        loss = policy_loss(logps, weighted)
         if process_count() > 1:  # the mean over the tokens of all processes, whose gradients are averaged
             mine = torch.tensor(float(len(logps)), device=logps.device)
             loss = loss * mine / self.accelerator.reduce(mine, "mean")
         return loss
+
+    def _importance(self, logps: torch.Tensor, rollouts: list[Rollout], owner: torch.Tensor) -> torch.Tensor:
+        """The weight of every token [tokens] that the engine sampled; keeps how far the two are apart for the log."""
+        sampled = torch.tensor([logp for i in owner.unique_consecutive().tolist() for logp in rollouts[i].logps])
+        sampled = sampled.to(logps)
+        self.recent["engine_gap"].append(float((logps.detach() - sampled).abs().mean()))
+        return importance(logps, sampled)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Average the gradients of the processes: the loss calls the model's parts, which DDP does not notice."""
@@ -200,6 +215,7 @@ def train(
     bf16: bool = False,
     gradient_checkpointing: bool = False,
     judge: Judge = exact,
+    engine: Engine = roll_out,
 ) -> list[dict[str, float]]:
     """Train in place, resuming from `scratch` after a kill; returns the log of every step.
 
@@ -234,7 +250,7 @@ def train(
         data_seed=seed,
     )
     trainer = GAGRPOTrainer(
-        policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings, judge
+        policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings, judge, engine
     )
     if process := trainer.args.process_index:
         torch.manual_seed(seed + process)  # rollouts of its own

@@ -69,6 +69,36 @@ def prompt_piece(policy: Policy, messages: list[dict[str, Any]], tools: bool) ->
     return Piece(policy.encode(text, images), images)
 
 
+def open_rollouts(
+    policy: Policy, environments: list[ClinicalVideoEnvironment], questions: list[str], group: int, tools: bool = True
+) -> list[Rollout]:
+    """`group` dialogues for every question, nothing said yet, in the order of `environments`."""
+    if len(environments) != group * len(questions):
+        raise ValueError(
+            f"{len(questions)} questions x {group} rollouts need as many environments, not {len(environments)}"
+        )
+    prompts = [
+        prompt_piece(policy, opening(question, environments[i * group]._skim(), tools), tools)
+        for i, question in enumerate(questions)
+    ]
+    return [Rollout(environment, prompts[i // group], tools) for i, environment in enumerate(environments)]
+
+
+def hear(policy: Policy, rollout: Rollout) -> Piece | None:
+    """Execute the call in the turn that this rollout has ended. The response, or None where the dialogue is over."""
+    ids = rollout.pieces[-1].ids
+    ended = ids[-1] == policy.turn_end
+    rollout.turns.append(policy.tokenizer.decode(ids[:-1] if ended else ids))
+    out_of_turns = len(rollout.turns) > rollout.environment._limits.max_calls + 1
+    may_call = rollout.tools and ended and not out_of_turns
+    response = execute_call(rollout.environment, rollout.turns[-1]) if may_call else None
+    if response is None:
+        return None
+    heard = blocks_piece(policy, response, RESPONSE_HEAD, RESPONSE_TAIL)
+    rollout.pieces += [heard, Piece([], spoken=True)]
+    return heard
+
+
 @dataclass
 class Cohort:
     """Rollouts that advance together: their context, and what is fed to each of them next."""
@@ -98,21 +128,13 @@ def roll_out(
     every rollout instead of the model (the oracle window); a turn is cut after `max_turn_tokens` (default: that of the
     limits). Returns rollouts in the order of `environments`.
     """
-    if len(environments) != group * len(questions):
-        raise ValueError(
-            f"{len(questions)} questions x {group} rollouts need as many environments, not {len(environments)}"
-        )
     max_turn_tokens = max_turn_tokens or environments[0]._limits.max_turn_tokens
     was_training = policy.model.training
     policy.model.eval()
     with torch.no_grad():
-        prompts = [
-            prompt_piece(policy, opening(question, environments[i * group]._skim(), tools), tools)
-            for i, question in enumerate(questions)
-        ]
-        rollouts = [Rollout(env, prompts[i // group], tools) for i, env in enumerate(environments)]
-        context = Context(policy, len(prompts))
-        context.extend([Piece(prompt.ids[:-1], prompt.images) for prompt in prompts])
+        rollouts = open_rollouts(policy, environments, questions, group, tools)
+        context = Context(policy, len(questions))
+        context.extend([Piece(first.prompt.ids[:-1], first.prompt.images) for first in rollouts[::group]])
         context = context.fork([i // group for i in range(len(rollouts))])
         cohort = Cohort(context, rollouts, [Piece(rollout.prompt.ids[-1:]) for rollout in rollouts])
         cohorts = [cohort] if forced_turns is None else _force(policy, cohort, forced_turns)
@@ -161,16 +183,8 @@ def _answer(policy: Policy, cohort: Cohort, rows: list[int]) -> list[Cohort]:
     """Execute the calls in the turns that these rows have ended; the cohort of those that got a response."""
     going, fed = [], []
     for row in rows:
-        rollout = cohort.rollouts[row]
-        ids = rollout.pieces[-1].ids
-        ended = ids[-1] == policy.turn_end
-        rollout.turns.append(policy.tokenizer.decode(ids[:-1] if ended else ids))
-        out_of_turns = len(rollout.turns) > rollout.environment._limits.max_calls + 1
-        may_call = rollout.tools and ended and not out_of_turns
-        response = execute_call(rollout.environment, rollout.turns[-1]) if may_call else None
-        if response is not None:
-            heard = blocks_piece(policy, response, RESPONSE_HEAD, RESPONSE_TAIL)
-            rollout.pieces += [heard, Piece([], spoken=True)]
+        heard = hear(policy, cohort.rollouts[row])
+        if heard is not None:
             going.append(row)
             fed.append(Piece([policy.turn_end, *heard.ids], heard.images))
     return [cohort.select(going, fed)] if going else []

@@ -12,11 +12,12 @@ from medscope.environment import ClinicalVideoEnvironment
 from medscope.judge import make_judge
 from medscope.layout import Layout, begin, challenging, limits_from
 from medscope.policy import load_policy, tiny_policy
-from medscope.processes import is_first_process
+from medscope.processes import is_first_process, share
 from medscope.rewards import RewardSettings
 from medscope.suite.build import Suite, load_suite
 from medscope.suite.retold import retold_suite
 from medscope.video import FrameStore
+from medscope.vllm_rollout import VLLMEngine, make_engine
 
 
 def _begin(parameters: dict[str, Any]) -> tuple[SimpleNamespace, Layout, FrameStore, Suite]:
@@ -80,12 +81,15 @@ def reinforce(parameters: dict[str, Any]) -> list[dict[str, float]]:
     policy = load_policy(place.checkpoint("sft"), load_in_4bit=p.load_in_4bit, dtype=p.dtype)
     questions = [q for family in ("cataract", "clips") for q in challenging(suite, family, split="rl")]
     print(f"{len(questions)} questions on {len({q.video for q in questions})} videos of their own")
+    limits = limits_from(parameters)
+    rollouts = share("questions_per_step", p.questions_per_step) * p.group
+    engine = make_engine(p.engine, policy, limits, rollouts, p.vllm_memory, p.seed)
     history = ga_grpo.train(
         policy,
         questions,
         suite.recordings_by_video,
         store,
-        limits_from(parameters),
+        limits,
         place.scratch(p.variant, parameters, place.checkpoint("sft"), place.suite),
         RewardSettings(p.w_acc, p.w_format, p.w_evidence, eta=p.eta, form=p.reward_form, conditional=p.conditional),
         p.steps,
@@ -94,8 +98,11 @@ def reinforce(parameters: dict[str, Any]) -> list[dict[str, float]]:
         modulation=p.modulation,
         temperature=p.temperature,
         judge=make_judge(p.judge),
+        engine=engine,
         **_tuning(p),
     )
+    if isinstance(engine, VLLMEngine):
+        engine.close()
     if is_first_process():
         policy.save(place.checkpoint(p.variant))
     return history

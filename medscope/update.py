@@ -95,3 +95,9 @@ def policy_loss(logps: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
     """-(ratio x A), the mean over the model's own tokens. logps and the advantages of their rollouts, both [tokens]."""
     ratio = torch.exp(logps - logps.detach())
     return -(ratio * advantages).mean()
+
+
+def importance(logps: torch.Tensor, sampled: torch.Tensor, most: float = 2.0) -> torch.Tensor:
+    """min(pi / pi of the engine, `most`), a constant weight per token: what another engine sampled with log-probability
+    `sampled` [tokens], the policy says with `logps` [tokens] (truncated importance sampling)."""
+    return (logps.detach() - sampled).exp().clamp(max=most)

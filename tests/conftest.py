@@ -4,11 +4,14 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from server import Server
 
+from medscope.dialogue import call_text
 from medscope.endpoint import Endpoint
 from medscope.environment import ClinicalVideoEnvironment
+from medscope.records import Trajectory
 from medscope.sources.rendered import sample_recording, write_video
 from medscope.tools import Limits
 from medscope.video import FrameStore
@@ -69,6 +72,36 @@ def policy():
     from medscope.policy import tiny_policy
 
     return tiny_policy()
+
+
+@pytest.fixture(scope="session")
+def caller(store, tiny_limits, operation, clip):
+    """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues."""
+    from medscope.policy import tiny_policy
+    from medscope.sft import collate, trajectory_example
+    from medscope.suite.questions import questions
+
+    policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, tiny_limits)
+    windows = [(1.0, 3.0), (0.0, 6.0), (5.0, 2.0), (2.0, 5.0)]
+    examples = []
+    for number, (start, end) in enumerate(windows):
+        recording = (operation, clip)[number % 2]
+        turns = (
+            f"<think>{'look ' * (1 + 3 * number)}</think>"
+            + call_text("crop_video", {"start_time": start, "end_time": end}),
+            "<think>seen</think>" + call_text("get_frame", {"timestamp": start}),
+            "<think>seen</think><answer>yes</answer>",
+        )
+        question = next(q for q in questions(recording, np.random.default_rng(0)))
+        trajectory = Trajectory(question.id, turns[: 3 if number % 2 else 2] if number else (turns[0], turns[2]))
+        examples.append(trajectory_example(policy, trajectory, question, recording.path, environment))
+    batch = collate(policy, examples)
+    optimiser = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
+    for _ in range(60):
+        policy.model(**batch).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    return policy
 
 
 @pytest.fixture

@@ -7,10 +7,8 @@ import torch
 from medscope.context import Piece
 from medscope.dialogue import call_text, execute_call
 from medscope.environment import ClinicalVideoEnvironment
-from medscope.policy import Policy, tiny_policy
-from medscope.records import Trajectory
+from medscope.policy import Policy
 from medscope.rollout import Rollout, roll_out
-from medscope.sft import collate, trajectory_example
 from medscope.suite.questions import questions as ask
 
 GROUP = 3
@@ -129,32 +127,6 @@ def test_a_dialogue_without_end_stops_at_the_call_limit(policy, environments):
 def test_number_of_environments_must_match(policy, environments):
     with pytest.raises(ValueError, match="need as many environments"):
         roll_out(policy, environments[:2], ["?"], group=3)
-
-
-@pytest.fixture(scope="module")
-def caller(store, tiny_limits, operation, clip):
-    """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues."""
-    policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, tiny_limits)
-    windows = [(1.0, 3.0), (0.0, 6.0), (5.0, 2.0), (2.0, 5.0)]
-    examples = []
-    for number, (start, end) in enumerate(windows):
-        recording = (operation, clip)[number % 2]
-        turns = (
-            f"<think>{'look ' * (1 + 3 * number)}</think>"
-            + call_text("crop_video", {"start_time": start, "end_time": end}),
-            "<think>seen</think>" + call_text("get_frame", {"timestamp": start}),
-            "<think>seen</think><answer>yes</answer>",
-        )
-        question = next(q for q in ask(recording, np.random.default_rng(0)))
-        trajectory = Trajectory(question.id, turns[: 3 if number % 2 else 2] if number else (turns[0], turns[2]))
-        examples.append(trajectory_example(policy, trajectory, question, recording.path, environment))
-    batch = collate(policy, examples)
-    optimiser = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
-    for _ in range(60):
-        policy.model(**batch).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    return policy
 
 
 @pytest.mark.parametrize("seed", [0, 1])

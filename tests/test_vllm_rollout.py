@@ -1,0 +1,116 @@
+"""Rollouts by vLLM against our own engine. What needs vLLM itself is skipped where it is not installed."""
+
+import numpy as np
+import pytest
+import torch
+
+from medscope import ga_grpo
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.policy import load_policy
+from medscope.rewards import RewardSettings
+from medscope.rollout import blocks_piece, prompt_piece, roll_out
+from medscope.suite.questions import questions
+from medscope.update import completion_logps, importance
+from medscope.vllm_rollout import longest_dialogue, make_engine, one_placeholder_each
+
+GROUP = 4
+
+
+def test_every_frame_gets_one_placeholder_even_beside_another():
+    assert one_placeholder_each([5, 9, 9, 9, 9, 9, 6, 9], [4, 1, 1], image_token=9) == [5, 9, 9, 6, 9]
+
+
+def test_no_dialogue_is_longer_than_the_longest(policy, environment, tiny_limits):
+    prompt = prompt_piece(policy, [{"role": "user", "content": [*environment._skim()]}], tools=True)
+    responses = [environment.crop_video(10 * i, 10 * i + 60) for i in range(tiny_limits.max_calls)]
+    heard = sum(len(blocks_piece(policy, response).ids) for response in responses)
+    said = (tiny_limits.max_calls + 1) * tiny_limits.max_turn_tokens
+    assert len(prompt.ids) + heard + said < longest_dialogue(tiny_limits)
+
+
+def test_a_token_that_the_engine_made_rare_weighs_more_but_at_most_twice():
+    logps = torch.log(torch.tensor([0.3, 0.3, 0.3])).requires_grad_()
+    weights = importance(logps, torch.log(torch.tensor([0.3, 0.6, 0.01])))
+    assert weights.tolist() == pytest.approx([1.0, 0.5, 2.0]) and not weights.requires_grad
+
+
+def test_unknown_engines_and_policies_that_vllm_cannot_speak_for_are_refused(policy, tiny_limits):
+    with pytest.raises(ValueError, match="engine 'tgi' is unknown; choose medscope or vllm"):
+        make_engine("tgi", policy, tiny_limits, 8, 0.3, 0)
+    with pytest.raises(ValueError, match="needs LoRA on unquantised weights"):
+        make_engine("vllm", policy, tiny_limits, 8, 0.3, 0)
+
+
+@pytest.fixture(scope="module")
+def adapted(caller, tmp_path_factory):
+    """A policy that calls tools: on disk as vLLM wants to find it, behind LoRA that does something."""
+    pytest.importorskip("vllm")
+    from transformers import Qwen2VLVideoProcessor
+
+    base = caller.save(tmp_path_factory.mktemp("base") / "tiny")
+    Qwen2VLVideoProcessor().save_pretrained(base)  # every Qwen2.5-VL checkpoint has one
+    policy = load_policy(base, lora_rank=8)
+    policy.cache_features = True
+    disturb(policy, seed=0)
+    return policy
+
+
+def disturb(policy, seed):
+    torch.manual_seed(seed)
+    for name, weights in policy.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.01)
+
+
+@pytest.fixture(scope="module")
+def engine(adapted, tiny_limits):
+    made = make_engine("vllm", adapted, tiny_limits, 16, 0.3, 0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def asked(operation, clip):
+    return [(recording, questions(recording, np.random.default_rng(0))[0].text) for recording in (operation, clip)]
+
+
+def rolled(engine, policy, asked, store, limits, **how):
+    environments = [ClinicalVideoEnvironment(store, limits) for _ in asked for _ in range(GROUP)]
+    for i, environment in enumerate(environments):
+        environment.reset(path=asked[i // GROUP][0].path)
+    return engine(policy, environments, [text for _, text in asked], GROUP, max_turn_tokens=60, **how)
+
+
+def test_vllm_says_what_our_own_engine_says_and_follows_the_adapter(engine, adapted, asked, store, tiny_limits):
+    said = []
+    for seed in (0, 1):
+        disturb(adapted, seed)
+        ours = rolled(roll_out, adapted, asked, store, tiny_limits)
+        theirs = rolled(engine, adapted, asked, store, tiny_limits)
+        assert any(rollout.environment._calls for rollout in ours), "the test wants calls"
+        for rollout, other in zip(ours, theirs, strict=True):
+            assert other.completion == rollout.completion and other.spoken_mask == rollout.spoken_mask
+            assert other.turns == rollout.turns and other.environment._calls == rollout.environment._calls
+            np.testing.assert_allclose(other.logps, rollout.logps, atol=1e-3)
+        said.append(ours[0].logps)
+    assert said[0] != said[1], "the test wants two adapters"
+
+
+def test_what_vllm_samples_has_the_probability_that_the_policy_gives_it(engine, adapted, asked, store, tiny_limits):
+    rollouts = rolled(engine, adapted, asked, store, tiny_limits, temperature=0.7)
+    assert len({tuple(rollout.completion) for rollout in rollouts}) > 2, "the test wants different rollouts"
+    with torch.no_grad():
+        logps, _, owner = completion_logps(adapted, rollouts, GROUP, 0.7, adapted.unspoken)
+    for i, rollout in enumerate(rollouts):
+        np.testing.assert_allclose(rollout.logps, logps[owner == i], atol=1e-3)
+        assert not {token for piece in rollout.pieces if piece.spoken for token in piece.ids} & set(adapted.unspoken)
+
+
+def test_ga_grpo_trains_on_what_vllm_says(engine, adapted, operation, store, tiny_limits, tmp_path):
+    before = {name: weights.clone() for name, weights in adapted.model.named_parameters() if weights.requires_grad}
+    log = ga_grpo.train(
+        adapted, questions(operation, np.random.default_rng(0))[:4], {operation.video: operation}, store, tiny_limits,
+        tmp_path, RewardSettings(), steps=2, questions_per_step=2, group=GROUP, learning_rate=1e-3, engine=engine,
+    )  # fmt: skip
+    assert all(row["engine_gap"] < 1e-3 for row in log if "reward" in row)
+    assert any((weights != before[name]).any() for name, weights in adapted.model.named_parameters() if name in before)
