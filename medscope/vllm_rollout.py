@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 
 from medscope.environment import ClinicalVideoEnvironment
@@ -73,6 +74,8 @@ class VLLMEngine:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process: no second CUDA context
         from vllm import LLM
 
+        # Join the trainer's group first, or vLLM makes one in which every process is alone.
+        processes = PartialState(cpu=not torch.cuda.is_available())
         lora = policy.model.peft_config["default"]
         self.llm = LLM(
             model=lora.base_model_name_or_path,
@@ -87,7 +90,8 @@ class VLLMEngine:
             max_num_seqs=rollouts,
             gpu_memory_utilization=memory,
             enforce_eager=not torch.cuda.is_available(),
-            seed=seed,
+            distributed_executor_backend="external_launcher" if processes.num_processes > 1 else None,
+            seed=seed + processes.process_index,
         )
         self.folder, self.version = Path(tempfile.mkdtemp(prefix="medscope_adapter_")), 0
 

@@ -7,10 +7,12 @@ import torch
 from medscope import ga_grpo
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.policy import load_policy
+from medscope.processes import on_processes
 from medscope.rewards import RewardSettings
 from medscope.rollout import blocks_piece, prompt_piece, roll_out
 from medscope.suite.questions import questions
 from medscope.update import completion_logps, importance
+from medscope.video import FrameStore
 from medscope.vllm_rollout import longest_dialogue, make_engine, one_placeholder_each
 
 GROUP = 4
@@ -114,3 +116,20 @@ def test_ga_grpo_trains_on_what_vllm_says(engine, adapted, operation, store, tin
     )  # fmt: skip
     assert all(row["engine_gap"] < 1e-3 for row in log if "reward" in row)
     assert any((weights != before[name]).any() for name, weights in adapted.model.named_parameters() if name in before)
+
+
+def spoken_by_vllm(base, recording, limits, scratch):
+    """The log of one GA-GRPO step on four of eight questions."""
+    policy, asked = load_policy(base, lora_rank=8), questions(recording, np.random.default_rng(0))[:8]
+    engine = make_engine("vllm", policy, limits, 4 * GROUP, 0.3, 0)
+    return ga_grpo.train(
+        policy, asked, {recording.video: recording}, FrameStore(), limits, scratch, RewardSettings(), steps=1,
+        questions_per_step=4, group=GROUP, learning_rate=1e-3, engine=engine,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_batch_with_a_vllm_each(adapted, operation, tiny_limits, tmp_path):
+    base = adapted.model.peft_config["default"].base_model_name_or_path
+    first, _ = on_processes(2, spoken_by_vllm, base, operation, tiny_limits, tmp_path)
+    assert first["epoch"] == 0.5 and first["engine_gap"] < 1e-3
