@@ -2,7 +2,7 @@
 
 Prompts, tools and limits are those of `rollout`. The policy's own tower encodes every frame once; vLLM gets features,
 holds the language model in a second copy, and shares the prompt of a group and the turns of a dialogue by its prefix
-cache. The adapter is handed over as safetensors before every batch of rollouts.
+cache. An adapter that has changed is handed over as safetensors.
 """
 
 import gc
@@ -93,7 +93,8 @@ class VLLMEngine:
             distributed_executor_backend="external_launcher" if processes.num_processes > 1 else None,
             seed=seed + processes.process_index,
         )
-        self.folder, self.version = Path(tempfile.mkdtemp(prefix="medscope_adapter_")), 0
+        self.folder = Path(tempfile.mkdtemp(prefix="medscope_adapter_"))
+        self.adapter, self.written = None, []
 
     def __call__(
         self,
@@ -116,11 +117,11 @@ class VLLMEngine:
             logprobs=0,  # of the sampled token alone
             detokenize=False,
         )
-        adapter = self._hand_over(policy)
+        self._hand_over(policy)
         rollouts = speaking = open_rollouts(policy, environments, questions, group, tools)
         while speaking:
             prompts = [self._prompt(policy, rollout) for rollout in speaking]
-            outputs = self.llm.generate(prompts, sampling, lora_request=adapter, use_tqdm=False)
+            outputs = self.llm.generate(prompts, sampling, lora_request=self.adapter, use_tqdm=False)
             for rollout, output in zip(speaking, outputs, strict=True):
                 if output.prompt_token_ids != rollout.prompt.ids + rollout.completion:
                     raise RuntimeError("vLLM lays the frames of a dialogue out in another way than the policy")
@@ -145,15 +146,18 @@ class VLLMEngine:
             "multi_modal_uuids": {"image": [repr(image.info["frame"]) for image in images]},
         }
 
-    def _hand_over(self, policy: Policy) -> Any:
-        """The policy's adapter as it is now, under a name of its own: what was cached for older ones is not used."""
+    def _hand_over(self, policy: Policy) -> None:
+        """Give vLLM the adapter if it has changed, under a new name: what was cached for the older one is not used."""
         from vllm.lora.request import LoRARequest
 
-        shutil.rmtree(self.folder / str(self.version), ignore_errors=True)
-        self.version += 1
-        path = self.folder / str(self.version)
-        policy.model.save_pretrained(path, safe_serialization=True)
-        return LoRARequest(f"step {self.version}", self.version, str(path))
+        written = [weights._version for weights in policy.model.parameters() if weights.requires_grad]  # in place
+        if written == self.written:
+            return
+        if self.adapter:
+            shutil.rmtree(self.adapter.lora_path)
+        self.written, version = written, self.adapter.lora_int_id + 1 if self.adapter else 1
+        self.adapter = LoRARequest(f"adapter {version}", version, str(self.folder / str(version)))
+        policy.model.save_pretrained(self.adapter.lora_path, safe_serialization=True)
 
     def close(self) -> None:
         """Give the memory back."""
