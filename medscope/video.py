@@ -5,17 +5,21 @@ Every problem is a `VideoError` that names the file: a broken video is never rep
 """
 
 import math
+import weakref
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+Size = tuple[int, int]  # width, height
 PATCH_FACTOR = 28  # pixels a side of one visual token of Qwen2.5-VL (patch 14, merged 2 x 2)
 
 
@@ -25,15 +29,25 @@ class VideoError(ValueError):
 
 class _Decord:
     def __init__(self, path: str):
+        self.path = path
+        reader = self._open(None)
+        self.readers = {None: reader}
+        weakref.finalize(self, self.readers.clear)  # a scaling reader still alive when Python ends crashes the process
+        stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
+        self.starts = stamps.reshape(-1, 2)[:, 0]
+
+    def _open(self, size: Size | None) -> Any:
         import torch  # noqa: F401  decord must be loaded after torch, or both crash in their OpenMP runtimes
         from decord import VideoReader, cpu
 
-        self.reader = VideoReader(path, ctx=cpu(0), num_threads=1)
-        stamps = np.asarray(self.reader.get_frame_timestamp(range(len(self.reader))), dtype=np.float64)
-        self.starts = stamps.reshape(-1, 2)[:, 0]
+        width, height = size or (-1, -1)
+        return VideoReader(self.path, ctx=cpu(0), num_threads=1, width=width, height=height)
 
-    def read(self, indices: list[int]) -> np.ndarray:
-        return self.reader.get_batch(indices).asnumpy()
+    def read(self, indices: list[int], size: Size | None) -> np.ndarray:
+        if size not in self.readers:
+            self.readers.pop(None, None)  # a large video, from now on read in the sizes of skim, crop and frame
+            self.readers[size] = self._open(size)
+        return self.readers[size].get_batch(indices).asnumpy()
 
 
 class _PyAV:
@@ -49,7 +63,7 @@ class _PyAV:
                 raise EOFError(f"it holds {len(packets)} of {stream.frames} frames; is the file truncated?")
         self.starts = np.asarray(self.pts, dtype=np.float64) * self.time_base
 
-    def read(self, indices: list[int]) -> np.ndarray:
+    def read(self, indices: list[int], size: Size | None) -> np.ndarray:
         wanted = {self.pts[i] for i in indices}
         found: dict[int, np.ndarray] = {}
         with av.open(self.path) as container:
@@ -59,10 +73,17 @@ class _PyAV:
                 container.seek(key, stream=stream)
                 for frame in container.decode(stream):
                     if frame.pts in wanted:
-                        found[frame.pts] = frame.to_ndarray(format="rgb24")
+                        found[frame.pts] = self._picture(frame, size)
                     if frame.pts is not None and frame.pts >= last:
                         break
         return np.stack([found[self.pts[i]] for i in indices])
+
+    @staticmethod
+    def _picture(frame: av.VideoFrame, size: Size | None) -> np.ndarray:
+        """Upright, as decord gives it: FFmpeg's rotation is counter-clockwise, in degrees."""
+        turns = round(frame.rotation / 90)
+        width, height = (size if turns % 2 == 0 else size[::-1]) if size else (None, None)
+        return np.rot90(frame.to_ndarray(format="rgb24", width=width, height=height), turns)
 
     def _key(self, pts: int) -> int:
         """The keyframe from which a frame is decoded."""
@@ -102,10 +123,11 @@ class Video:
             raise VideoError(f"{self.path}: the file is empty (0 bytes)")
         try:
             with av.open(self.path) as container:
-                streams = len(container.streams.video)
+                streams = container.streams.video
+                self.pixels = streams[0].width * streams[0].height if streams else 0
         except av.FFmpegError as error:
             raise VideoError(f"{self.path}: not a readable video, or truncated ({_first_line(error)})") from error
-        if streams == 0:
+        if not streams:
             raise VideoError(f"{self.path}: the file has no video stream (audio only?)")
 
     def nearest(self, times: Sequence[float]) -> list[int]:
@@ -119,10 +141,16 @@ class Video:
         closer_left = np.abs(np.asarray(times) - self.starts[left]) <= np.abs(self.starts[right] - np.asarray(times))
         return np.where(closer_left, left, right).tolist()
 
-    def read(self, indices: list[int]) -> np.ndarray:
-        """Frames by index as uint8 [n, h, w, 3] RGB."""
+    @cached_property
+    def size(self) -> Size:
+        """Width and height of a frame as it is shown."""
+        height, width, _ = self.read([0])[0].shape
+        return width, height
+
+    def read(self, indices: list[int], size: Size | None = None) -> np.ndarray:
+        """Frames by index as uint8 [n, h, w, 3] RGB, in full or scaled to `size` by the decoder."""
         try:
-            return self._decoder.read(indices)
+            return self._decoder.read(indices, size)
         except Exception as error:
             raise VideoError(f"{self.path}: frames {indices} cannot be decoded ({_first_line(error)})") from error
 
@@ -137,16 +165,31 @@ def open_video(path: str | Path, decoder: str = "decord") -> Video:
     return Video(path, decoder)
 
 
+def fitted(size: Size, max_pixels: int) -> Size:
+    """The size with at most `max_pixels`, sides multiples of 28 px, aspect ratio kept."""
+    height, width = smart_resize(
+        size[1], size[0], factor=PATCH_FACTOR, min_pixels=PATCH_FACTOR**2, max_pixels=max_pixels
+    )
+    return width, height
+
+
 def fit(frame: np.ndarray, max_pixels: int) -> Image.Image:
     """Resize a frame [h, w, 3] to at most `max_pixels`, sides multiples of 28 px, aspect ratio kept."""
-    height, width = smart_resize(
-        frame.shape[0], frame.shape[1], factor=PATCH_FACTOR, min_pixels=PATCH_FACTOR**2, max_pixels=max_pixels
-    )
+    width, height = fitted((frame.shape[1], frame.shape[0]), max_pixels)
     return Image.fromarray(frame).resize((width, height), Image.Resampling.BOX if width < frame.shape[1] else None)
 
 
+LARGE = 640 * 480  # pixels from which the decoder itself scales down: three times as fast as full frames and a resize
+OPEN_PIXELS = 8 * 1920 * 1080  # of all open videos: decord holds more than 100 bytes a pixel for every size it reads
 SMALL_SHARE = 1 / 128  # a video whose frames take no more of the store is decoded whole: one pass instead of many seeks
-READ_AT_ONCE = 64  # frames decoded at full size before they are resized
+READ_AT_ONCE = 64  # frames decoded before they are resized
+
+
+def _read_fitted(video: Video, indices: list[int], max_pixels: int) -> list[Image.Image]:
+    if video.pixels >= max(LARGE, 4 * max_pixels):
+        size = fitted(video.size, max_pixels)
+        return [Image.fromarray(frame).copy() for frame in video.read(indices, size)]  # own memory, not the batch's
+    return [fit(frame, max_pixels) for frame in video.read(indices)]
 
 
 class FrameStore:
@@ -164,10 +207,14 @@ class FrameStore:
     def video(self, path: str) -> Video:
         if path not in self._videos:
             self._videos[path] = open_video(path, self.decoder)
-            if len(self._videos) > self.max_open:
+            while len(self._videos) > 1 and not self._few_open():
                 self._videos.popitem(last=False)
         self._videos.move_to_end(path)
         return self._videos[path]
+
+    def _few_open(self) -> bool:
+        pixels = sum(video.pixels for video in self._videos.values())
+        return len(self._videos) <= self.max_open and pixels <= OPEN_PIXELS
 
     def frames(self, path: str, times: Sequence[float], max_pixels: int) -> tuple[list[Image.Image], list[float]]:
         """Frames nearest to `times` (s), at most `max_pixels` each, and their actual times (s)."""
@@ -179,9 +226,9 @@ class FrameStore:
         fresh: dict[int, Image.Image] = {}
         for first in range(0, len(missing), READ_AT_ONCE):
             some = missing[first : first + READ_AT_ONCE]
-            for index, frame in zip(some, video.read(some), strict=True):
-                fresh[index] = fit(frame, max_pixels)
-                fresh[index].info["frame"] = (path, index, max_pixels)
+            for index, image in zip(some, _read_fitted(video, some, max_pixels), strict=True):
+                image.info["frame"] = (path, index, max_pixels)
+                fresh[index] = image
         images = [fresh[i] if i in fresh else self._touch((path, i, max_pixels)) for i in indices]
         for image in fresh.values():
             self._frames[image.info["frame"]] = image

@@ -1,9 +1,13 @@
 """Seconds in, frames out: both decoders, broken files, the frame store, and real recordings."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from media import grey_frames, level_index, packaged_video, write_audio, write_mp4, write_ultrasound
+from media import grey_frames, level_index, packaged_video, turned_right, write_audio, write_mp4, write_ultrasound
 
+import medscope.video as video_module
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.tools import Limits
 from medscope.video import DECODERS, FrameStore, Video, VideoError, fit, open_video
@@ -121,9 +125,9 @@ def reads(monkeypatch):
     """Every index that any video really decodes, in order."""
     decoded, read = [], Video.read
 
-    def counted(video, indices):
+    def counted(video, indices, size=None):
         decoded.extend(indices)
-        return read(video, indices)
+        return read(video, indices, size)
 
     monkeypatch.setattr(Video, "read", counted)
     return decoded
@@ -172,6 +176,53 @@ def test_the_store_keeps_few_files_open_and_opens_them_again(even, uneven, clip)
         for path in (str(even), str(uneven), clip.path):
             assert len(store.frames(path, [0, 0.5], 784)[0]) == 2
             assert len(store._videos) == 1
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """640 x 480: a red band on top, a green one on the left, then grey that tells the index."""
+    frames = grey_frames(12, (640, 480)).copy()
+    frames[:, :160, :], frames[:, 160:, :160] = (200, 0, 0), (0, 200, 0)
+    return write_mp4(tmp_path_factory.mktemp("media") / "large.mp4", TENTHS, frames)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_large_frames_are_scaled_by_the_decoder_and_upright(decoder, turned, large, tmp_path, monkeypatch):
+    path = turned_right(large, tmp_path / "turned.mp4") if turned else large
+    store = FrameStore(decoder, max_bytes=1 << 18)
+    video = store.video(str(path))
+    assert video.size == ((480, 640) if turned else (640, 480))
+    full = fit(video.read([7])[0], 50_176)
+    monkeypatch.setattr(video_module, "fit", None)  # the way of small videos
+    image = store.frames(str(path), [0.7], 50_176)[0][0]
+    assert image.size == full.size == ((168, 252) if turned else (252, 168))
+    places = [(0.5, 0.1), (0.1, 0.5), (0.9, 0.5)]
+    seen = [image.getpixel((int(x * image.width), int(y * image.height))) for x, y in places]
+    red, green, grey = (200, 0, 0), (0, 200, 0), (140, 140, 140)
+    np.testing.assert_allclose(seen, [green, grey, red] if turned else [red, green, grey], atol=25)
+    assert np.abs(np.asarray(image, dtype=int) - np.asarray(full, dtype=int)).mean() < 3
+
+
+def test_no_reader_is_open_when_python_ends(large):
+    """A decord reader that scales and is then still alive takes the process down with it (not always)."""
+    code = f"""
+import atexit
+atexit.register(lambda: print(len(video._decoder.readers)))  # the first to be registered is the last to be called
+from medscope.video import open_video
+video = open_video({str(large)!r})
+video.read([0], (28, 28))
+print(len(video._decoder.readers))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "1\n0\n"), done.stderr
+
+
+def test_few_large_videos_stay_open(large, even, clip, monkeypatch):
+    monkeypatch.setattr(video_module, "OPEN_PIXELS", 640 * 480 + 64 * 64)
+    store = FrameStore()
+    for path, kept in ((large, 1), (even, 2), (clip.path, 2), (large, 1)):
+        store.frames(str(path), [0.5], 784)
+        assert len(store._videos) == kept and str(path) in store._videos
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
