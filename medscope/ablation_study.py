@@ -8,16 +8,13 @@ SFT policy, evaluates greedily, writes metrics/ablation_study.json, docs/ablatio
 import argparse
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from medscope import charts
 from medscope.ablations import read_curves
-from medscope.benchmark import SPLITS, run_policy
+from medscope.benchmark import SPLITS, Outcome, paired, run_policy
 from medscope.layout import Layout, begin, challenging, limits_from
-from medscope.metrics import paired_difference
 from medscope.policy import load_policy
-from medscope.seeds import values
 from medscope.stage import read_parameters, stage_parameters, train_variant
 from medscope.suite.build import load_suite
 from medscope.video import FrameStore
@@ -51,41 +48,24 @@ def study(place: Layout, variants: list[str], seeds: list[int], steps: int) -> d
         asked = challenging(suite, split)
         scores = {}
         for variant, runs in policies.items():
-            found = [run_policy(p, asked, suite.recordings_by_video, store, limits, label=variant) for p in runs]
-            scores[variant] = [values(outcomes) for outcomes in found]
+            scores[variant] = [
+                run_policy(p, asked, suite.recordings_by_video, store, limits, label=variant) for p in runs
+            ]
         result[split] = {variant: against_full(scores["full"], runs) for variant, runs in scores.items()}
     return result
 
 
-def against_full(full: list[dict], runs: list[dict]) -> Row:
-    """The numbers of one variant, `values` of each of its seeds, beside those of `full`."""
-    row: Row = {}
-    for metric in [name for name in METRICS if name in full[0]]:
-        ours = np.array([run[metric][0] for run in runs])
-        theirs = np.array([run[metric][0] for run in full])
-        videos = full[0][metric][1]
-        difference, interval = paired_difference(ours.mean(axis=0).tolist(), theirs.mean(axis=0).tolist(), videos)
-        spread = float(ours.mean(axis=1).std(ddof=1)) if len(ours) > 1 else 0.0
-        row[metric] = {
-            "mean": float(ours.mean()), "std": spread, "minus_full": difference, "minus_full_ci": list(interval),
-        }  # fmt: skip
-    return row
-
-
-def plot(result: dict[str, dict[str, Row]], path: Path, split: str = "cataract") -> None:
-    """Difference of every variant from `full`, with intervals, one panel per metric."""
-    variants = [variant for variant in result[split] if variant != "full"]
-    _, axes = plt.subplots(1, len(METRICS), figsize=(11, 0.4 * len(variants) + 1.2), sharey=True)
-    for axis, metric in zip(axes, METRICS, strict=True):
-        for height, variant in enumerate(variants):
-            cell = result[split][variant][metric]
-            axis.plot(cell["minus_full_ci"], [height, height], color="#4477aa")
-            axis.plot(cell["minus_full"], height, "o", color="#4477aa")
-        axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set_yticks(range(len(variants)), variants)
-        axis.set_title(f"{split} {metric}, minus full", fontsize=9)
-    plt.tight_layout()
-    plt.savefig(path, dpi=120)
+def against_full(full: list[list[Outcome]], runs: list[list[Outcome]]) -> Row:
+    """The numbers of one variant, the outcomes of each of its seeds, beside those of `full`."""
+    return {
+        metric: {
+            "mean": float(np.mean(row["after"])),
+            "std": float(np.std(row["after"], ddof=1)) if len(runs) > 1 else 0.0,
+            "minus_full": row["mean"],
+            "minus_full_ci": row["ci"],
+        }
+        for metric, row in paired(runs, full, METRICS).items()
+    }
 
 
 def main() -> None:
@@ -101,7 +81,7 @@ def main() -> None:
     variants = list(dict.fromkeys(["full", *arguments.variants]))
     result = study(place, variants, arguments.seeds, arguments.steps)
     place.write_metrics("ablation_study", {"steps": arguments.steps, "seeds": arguments.seeds, "splits": result})
-    plot(result, Path("docs") / "ablation_study.png")
+    charts.differences(result["cataract"], Path("docs") / "ablation_study.png")
     curves = {v: [read_curves(place, run_name(v, seed, arguments.steps)) for seed in arguments.seeds] for v in variants}
     charts.ablation_curves({"curves": curves}, Path("docs") / "ablation_curves.png")
     for variant, row in result["cataract"].items():

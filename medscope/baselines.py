@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from medscope import charts
-from medscope.benchmark import SPLITS, Outcome, run_policy, run_prior, score
+from medscope.benchmark import SPLITS, Outcome, paired, run_policy, run_prior, score
 from medscope.layout import Layout, begin, challenging, limits_from
-from medscope.metrics import paired_difference
 from medscope.policy import load_policy
-from medscope.seeds import values
 from medscope.stage import read_parameters, stage_parameters, train_variant
 from medscope.suite.build import Suite, load_suite
 from medscope.suite.retold import WITH_TOOLS
@@ -79,11 +77,8 @@ def added(outcomes: dict[str, dict[str, list[Outcome]]]) -> dict[str, dict[str, 
     for part, (with_it, without) in ADDED.items():
         result[part] = {}
         for split in outcomes[with_it]:
-            new, old = values(outcomes[with_it][split]), values(outcomes[without][split])
-            row = result[part][split] = {}
-            for metric in [name for name in COMPARED if name in new]:
-                difference, interval = paired_difference(new[metric][0], old[metric][0], new[metric][1])
-                row[metric] = {"mean": difference, "ci": list(interval)}
+            rows = paired([outcomes[with_it][split]], [outcomes[without][split]], COMPARED)
+            result[part][split] = {metric: {"mean": row["mean"], "ci": row["ci"]} for metric, row in rows.items()}
     return result
 
 

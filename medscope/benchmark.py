@@ -157,8 +157,8 @@ def run_prior(suite: Suite, questions: Sequence[Question], judge: Judge = exact)
     return [outcome(*row) for row in zip(questions, answers, judged(questions, answers, judge), strict=True)]
 
 
-def score(outcomes: Sequence[Outcome]) -> dict[str, float | list[float] | None]:
-    """All metrics of one system on one split, each with its 95 % interval (videos resampled); None if not asked there.
+def per_question(outcomes: Sequence[Outcome]) -> dict[str, tuple[list[float], list[str]]]:
+    """Every metric's values, of the questions that count for it, and the videos of these.
 
     tg_*: temporal grounding, from the answer's window. vqa_*: the other kinds, from the last crop and the answer.
     """
@@ -175,12 +175,36 @@ def score(outcomes: Sequence[Outcome]) -> dict[str, float | list[float] | None]:
         "format": (outcomes, [o.format for o in outcomes]),
         "tool_calls": (outcomes, [float(len(o.calls)) for o in outcomes]),
     }
+    return {name: (values, [o.question.video for o in asked]) for name, (asked, values) in columns.items()}
+
+
+def score(outcomes: Sequence[Outcome]) -> dict[str, float | list[float] | None]:
+    """All metrics of one system on one split, each with its 95 % interval (videos resampled); None if not asked."""
     table: dict[str, float | list[float] | None] = {}
-    for name, (asked, values) in columns.items():
-        videos = [o.question.video for o in asked]
+    for name, (values, videos) in per_question(outcomes).items():
         table[name] = float(np.mean(values)) if values else None
         table[f"{name}_ci"] = list(bootstrap_interval(values, videos)) if values else None
     return table
+
+
+def paired(
+    after: Sequence[Sequence[Outcome]], before: Sequence[Sequence[Outcome]], metrics: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """One system minus another on the same questions: `mean`, its 95 % interval `ci` (videos resampled), and the mean
+    of every seed `after` and `before`. A question's value is its mean over seeds; metrics that are not asked are left
+    out.
+    """
+    new, old = ([per_question(outcomes) for outcomes in seeds] for seeds in (after, before))
+    rows = {}
+    for metric in [name for name in metrics if new[0][name][0]]:
+        ours, theirs = (np.array([seed[metric][0] for seed in seeds]) for seeds in (new, old))
+        means = (ours.mean(axis=0).tolist(), theirs.mean(axis=0).tolist())
+        difference, interval = paired_difference(*means, new[0][metric][1])
+        rows[metric] = {
+            "mean": difference, "ci": list(interval),
+            "after": ours.mean(axis=1).tolist(), "before": theirs.mean(axis=1).tolist(),
+        }  # fmt: skip
+    return rows
 
 
 def compare_systems(
@@ -213,28 +237,5 @@ def compare_systems(
 
 def gain(before: Sequence[Outcome], after: Sequence[Outcome]) -> dict[str, str]:
     """Paired differences of the four numbers that the project promises, with intervals over videos."""
-    kept = [i for i, o in enumerate(before) if o.question.kind == "grounding"]
-    r70 = [recall_at([outcomes[i].answer_iou for i in kept], 0.7) for outcomes in (after, before)]
-    columns = {
-        "evidence_miou": ([o.crop_iou for o in after], [o.crop_iou for o in before], before),
-        "tg_r70": (*r70, [before[i] for i in kept]),
-        "accuracy": ([o.accuracy for o in after], [o.accuracy for o in before], before),
-        "evidence_hit": ([float(o.hit) for o in after], [float(o.hit) for o in before], before),
-    }
-    gains = {}
-    for name, (new, old, asked) in columns.items():
-        if new:
-            difference, (low, high) = paired_difference(new, old, [o.question.video for o in asked])
-            gains[name] = f"{difference:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return gains
-
-
-def examples_of(splits: dict[str, list[Outcome]], each: int = 2) -> dict[str, Outcome]:
-    """Filmstrips to show: the first successes (right and looked there) and the first failures of every split."""
-    shown = {}
-    for split, outcomes in splits.items():
-        right = [o for o in outcomes if o.accuracy == 1 and o.hit and o.question.kind != "grounding"]
-        wrong = [o for o in outcomes if o.accuracy == 0]
-        for name, some in (("success", right), ("failure", wrong)):
-            shown |= {f"{split}_{name}_{i}": o for i, o in enumerate(some[:each])}
-    return shown
+    rows = paired([after], [before], ("evidence_miou", "tg_r70", "accuracy", "evidence_hit"))
+    return {name: f"{row['mean']:+.3f} [{row['ci'][0]:+.3f}, {row['ci'][1]:+.3f}]" for name, row in rows.items()}

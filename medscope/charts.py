@@ -73,6 +73,22 @@ def ladder(table: Table, path: Path, split: str = "cataract") -> None:
     save(path)
 
 
+def differences(rows: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
+    """Difference of every ablation variant from `full`, with 95 % intervals, a panel per metric."""
+    variants, metrics = [variant for variant in rows if variant != "full"], list(rows["full"])
+    _, axes = plt.subplots(1, len(metrics), figsize=(11, 0.4 * len(variants) + 1.2), sharey=True, squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for height, variant in enumerate(variants):
+            cell = rows[variant][metric]
+            axis.plot(cell["minus_full_ci"], [height, height], color="#4477aa")
+            axis.plot(cell["minus_full"], height, "o", color="#4477aa")
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set_yticks(range(len(variants)), variants)
+        axis.set_title(f"cataract {metric}, minus full", fontsize=9)
+    plt.tight_layout()
+    save(path)
+
+
 def ablation_bars(results: dict[str, Any], path: Path) -> None:
     """Held-out scores per variant: bars are means over seeds, dots are seeds, the dashed line is SFT."""
     names = ("evidence_miou", "tg_r70", "accuracy")

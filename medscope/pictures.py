@@ -191,3 +191,16 @@ def filmstrip_figure(found: Outcome, recording: Recording, store: FrameStore, li
     said = "\n".join(turn.replace("$", "") for turn in found.turns)
     figure.text(0.13, 0.02, said, fontsize=6, family="monospace", va="top", wrap=True)
     return figure
+
+
+def examples_of(splits: dict[str, list[Outcome]], each: int = 2) -> dict[str, Outcome]:
+    """Filmstrips to show: of every split successes (right and looked there) and failures, each on another video."""
+    shown = {}
+    for split, outcomes in splits.items():
+        right = [o for o in outcomes if o.accuracy == 1 and o.hit and o.question.kind != "grounding"]
+        wrong = [o for o in outcomes if o.accuracy == 0]
+        for name, some in (("success", right), ("failure", wrong)):
+            first = {o.question.video: o for o in reversed(some)}  # the first question of every video
+            for number, video in enumerate(list(dict.fromkeys(o.question.video for o in some))[:each]):
+                shown[f"{split}_{name}_{number}"] = first[video]
+    return shown

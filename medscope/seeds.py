@@ -6,17 +6,19 @@ held out, greedily, and writes metrics/seeds.json. Intervals resample videos; a 
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from medscope.benchmark import SPLITS, Outcome, run_policy, score
+from medscope.benchmark import SPLITS, paired, run_policy, score
 from medscope.layout import Layout, begin, challenging, limits_from
-from medscope.metrics import paired_difference, recall_at
 from medscope.policy import load_policy
 from medscope.stage import stage_parameters, train_variant
 from medscope.suite.build import Suite, load_suite
 from medscope.tools import Limits
 from medscope.video import FrameStore
+
+METRICS = ("evidence_miou", "evidence_hit", "accuracy", "tg_r70", "tg_miou")
 
 
 def checkpoint_of(place: Layout, seed: int) -> Path:
@@ -24,17 +26,10 @@ def checkpoint_of(place: Layout, seed: int) -> Path:
     return train_variant("ga_grpo", f"seeds/ga_grpo_{seed}", {"seed": seed}) if seed else place.checkpoint("ga_grpo")
 
 
-def values(outcomes: list[Outcome]) -> dict[str, tuple[list[float], list[str]]]:
-    """Per-question values and videos of the numbers compared."""
-    grounding = [o for o in outcomes if o.question.kind == "grounding"]
-    columns = {
-        "evidence_miou": (outcomes, [o.crop_iou for o in outcomes]),
-        "evidence_hit": (outcomes, [float(o.hit) for o in outcomes]),
-        "accuracy": (outcomes, [o.accuracy for o in outcomes]),
-        "tg_r70": (grounding, recall_at([o.answer_iou for o in grounding], 0.7)),
-        "tg_miou": (grounding, [o.answer_iou for o in grounding]),
-    }
-    return {name: (found, [o.question.video for o in asked]) for name, (asked, found) in columns.items() if found}
+def over_seeds(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `paired` with the gain of every seed and their standard deviation."""
+    per_seed = [after - row["before"][0] for after in row["after"]]
+    return {"mean": row["mean"], "ci": row["ci"], "per_seed": per_seed, "std": float(np.std(per_seed, ddof=1))}
 
 
 def study(place: Layout, suite: Suite, limits: Limits, store: FrameStore, seeds: list[int]) -> dict:
@@ -45,16 +40,11 @@ def study(place: Layout, suite: Suite, limits: Limits, store: FrameStore, seeds:
     for split, asked in questions.items():
         found = {}
         for name, folder in folders.items():
-            outcomes = run_policy(load_policy(folder), asked, suite.recordings_by_video, store, limits, label=name)
-            found[name] = values(outcomes)
-            result[split][name] = {k: v for k, v in score(outcomes).items() if not k.endswith("_ci")}
-        for metric, (before, videos) in found["sft"].items():
-            runs = np.array([found[f"seed {seed}"][metric][0] for seed in seeds])
-            difference, interval = paired_difference(runs.mean(axis=0).tolist(), before, videos)
-            per_seed = (runs.mean(axis=1) - np.mean(before)).tolist()
-            result[split].setdefault("gain", {})[metric] = {
-                "mean": difference, "ci": list(interval), "per_seed": per_seed, "std": float(np.std(per_seed, ddof=1)),
-            }  # fmt: skip
+            policy = load_policy(folder)
+            found[name] = run_policy(policy, asked, suite.recordings_by_video, store, limits, label=name)
+            result[split][name] = {k: v for k, v in score(found[name]).items() if not k.endswith("_ci")}
+        rows = paired([found[f"seed {seed}"] for seed in seeds], [found["sft"]], METRICS)
+        result[split]["gain"] = {metric: over_seeds(row) for metric, row in rows.items()}
     return result
 
 
