@@ -85,6 +85,7 @@ def differences(rows: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set_yticks(range(len(variants)), variants)
         axis.set_title(f"cataract {metric}, minus full", fontsize=9)
+        axis.locator_params(axis="x", nbins=5)
     plt.tight_layout()
     save(path)
 
