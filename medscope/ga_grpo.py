@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import TrainingArguments
+from transformers import TrainingArguments, set_seed
 
 from medscope.dialogue import parse_answer
 from medscope.environment import ClinicalVideoEnvironment
@@ -253,7 +253,7 @@ def train(
         policy, arguments, questions, recordings, store, limits, group, temperature, modulation, settings, judge, engine
     )
     if process := trainer.args.process_index:
-        torch.manual_seed(seed + process)  # rollouts of its own
+        set_seed(seed + process)  # rollouts of its own
     show_as_text(trainer)
     history = trainer.train_or_continue()
     policy.cache_features = False

@@ -92,8 +92,11 @@ def challenging(suite: Suite, family: str, most: int | None = None, split: str =
 def begin() -> None:
     """First line of every notebook: work from the repository root, with torch pinned to the cores of this process.
 
-    More threads than cores make small models ten times slower.
+    More threads than cores make small models ten times slower. Of several processes each takes the GPU of its own
+    number, or all of them would load their model to the first.
     """
     os.chdir(ROOT)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // process_count()))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))

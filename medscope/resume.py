@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import Trainer, TrainerState
+from transformers import Trainer, TrainerState, TrainingArguments
 
 
 def last_checkpoint(scratch: str | Path) -> str | None:
@@ -15,7 +15,11 @@ def last_checkpoint(scratch: str | Path) -> str | None:
 
 
 class Resumable(Trainer):
-    """Mixed in before a trainer class, for two things that transformers' own resume gets wrong here."""
+    """Mixed in before a trainer class, for what transformers gets wrong here: resume, and one process on many GPUs."""
+
+    def __init__(self, *positional: Any, args: TrainingArguments, **others: Any):
+        args._n_gpu = min(args.n_gpu, 1)  # else a process that sees more trains on all, with so many times the batch
+        super().__init__(*positional, args=args, **others)
 
     def train_or_continue(self) -> list[dict[str, float]]:
         """Train to `max_steps`, from the last checkpoint of `output_dir` if there is one; returns the whole log.

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from medscope.video import PATCH_FACTOR
 Engine = Callable[..., list[Rollout]]  # called as `roll_out` is
 BANNED = -100.0  # added to the logits of tokens that are never sampled: the lowest bias that vLLM knows
 PATCH = PATCH_FACTOR // 2  # pixels: vLLM counts the patches, of which 2 x 2 make a token
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has room
 WORDS, FRAME_WORDS = 2048, 16  # tokens of instructions and questions, and of the second beside a frame: plenty
 
 
@@ -69,22 +71,25 @@ class VLLMEngine:
     def __init__(self, policy: Policy, limits: Limits, rollouts: int, memory: float, seed: int):
         if not isinstance(policy.model, PeftModel) or getattr(policy.base, "is_loaded_in_4bit", False):
             raise ValueError("engine vllm needs LoRA on unquantised weights: lora_rank > 0 and load_in_4bit false")
+        if torch.cuda.is_available() and policy.base.dtype != torch.bfloat16:
+            raise ValueError(f"engine vllm on a GPU needs dtype bfloat16, not {policy.base.dtype}")
         if find_spec("vllm") is None:
             raise ImportError("engine is vllm, but vLLM is not installed: see the README, or choose engine medscope")
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process: no second CUDA context
         from vllm import LLM
 
         # Join the trainer's group first, or vLLM makes one in which every process is alone.
-        processes = PartialState(cpu=not torch.cuda.is_available())
+        processes = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(minutes=30))
         lora = policy.model.peft_config["default"]
         self.llm = LLM(
             model=lora.base_model_name_or_path,
             dtype=str(policy.base.dtype).removeprefix("torch."),
             enable_lora=True,
-            max_lora_rank=lora.r,
+            max_lora_rank=min((rank for rank in RANKS if rank >= lora.r), default=lora.r),
             max_loras=1,
             limit_mm_per_prompt={"image": 0, "video": 0},  # its own vision tower is not even loaded,
-            enable_mm_embeds=True,  # frames come as features
+            enable_mm_embeds=True,  # frames come as features,
+            mm_processor_cache_gb=0,  # which a cache would keep in memory beside the policy's own
             logprobs_mode="processed_logprobs",  # of the distribution that was sampled from
             max_model_len=min(longest_dialogue(limits), policy.base.config.text_config.max_position_embeddings),
             max_num_seqs=rollouts,
@@ -93,7 +98,7 @@ class VLLMEngine:
             distributed_executor_backend="external_launcher" if processes.num_processes > 1 else None,
             seed=seed + processes.process_index,
         )
-        self.folder = Path(tempfile.mkdtemp(prefix="medscope_adapter_"))
+        self.folder = tempfile.TemporaryDirectory(prefix="medscope_adapter_")
         self.adapter, self.written = None, []
 
     def __call__(
@@ -150,18 +155,19 @@ class VLLMEngine:
         """Give vLLM the adapter if it has changed, under a new name: what was cached for the older one is not used."""
         from vllm.lora.request import LoRARequest
 
-        written = [weights._version for weights in policy.model.parameters() if weights.requires_grad]  # in place
+        trained = [weights for weights in policy.model.parameters() if weights.requires_grad]
+        written = torch.stack([weights.detach().double().sum() for weights in trained]).tolist()
         if written == self.written:
             return
         if self.adapter:
             shutil.rmtree(self.adapter.lora_path)
         self.written, version = written, self.adapter.lora_int_id + 1 if self.adapter else 1
-        self.adapter = LoRARequest(f"adapter {version}", version, str(self.folder / str(version)))
-        policy.model.save_pretrained(self.adapter.lora_path, safe_serialization=True)
+        self.adapter = LoRARequest(f"adapter {version}", version, str(Path(self.folder.name) / str(version)))
+        policy.model.save_pretrained(self.adapter.lora_path, safe_serialization=True, save_embedding_layers=False)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Give the memory back. It takes the processes' group along: nothing can be shared afterwards."""
         del self.llm
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.cleanup()
         gc.collect()
         torch.cuda.empty_cache()

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from transformers import TrainerCallback, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from medscope.context import Piece
 from medscope.policy import load_policy, tiny_policy
-from medscope.resume import last_checkpoint
+from medscope.resume import Resumable, last_checkpoint
 from medscope.sft import Example, fine_tune
 
 STEPS, SAVED = 4, 2
@@ -76,3 +76,11 @@ def test_a_checkpoint_cut_off_by_a_kill_is_skipped(tmp_path):
             (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     assert last_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_a_process_that_sees_several_gpus_trains_on_one(policy, tmp_path):
+    settings = TrainingArguments(str(tmp_path), per_device_train_batch_size=3, report_to=[])
+    assert settings.n_gpu in (0, 1)
+    settings._n_gpu = 4  # what transformers finds on a machine with four
+    trainer = Resumable(policy.model, args=settings)
+    assert trainer.args.n_gpu == 1 and trainer.args.train_batch_size == 3
