@@ -1,4 +1,7 @@
-"""Continue a trainer after a kill: from its newest whole checkpoint, to the very weights of an uninterrupted run."""
+"""Continue a trainer after a kill: from its newest whole checkpoint, to the very weights of an uninterrupted run.
+
+And keep a single process on a single GPU.
+"""
 
 from pathlib import Path
 from typing import Any

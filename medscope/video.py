@@ -179,7 +179,7 @@ def fit(frame: np.ndarray, max_pixels: int) -> Image.Image:
     return Image.fromarray(frame).resize((width, height), Image.Resampling.BOX if width < frame.shape[1] else None)
 
 
-LARGE = 640 * 480  # pixels from which the decoder itself scales down: three times as fast as full frames and a resize
+LARGE = 640 * 480  # pixels from which the decoder itself scales down (benchmarks/tool_latency.py)
 OPEN_PIXELS = 8 * 1920 * 1080  # of all open videos: decord holds more than 100 bytes a pixel for every size it reads
 SMALL_SHARE = 1 / 128  # a video whose frames take no more of the store is decoded whole: one pass instead of many seeks
 READ_AT_ONCE = 64  # frames decoded before they are resized

@@ -25,7 +25,7 @@ from medscope.rollout import Rollout, hear, open_rollouts, roll_out
 from medscope.tools import Limits
 from medscope.video import PATCH_FACTOR
 
-Engine = Callable[..., list[Rollout]]  # called as `roll_out` is
+Engine = Callable[..., list[Rollout]]  # called as training calls `roll_out`
 BANNED = -100.0  # added to the logits of tokens that are never sampled: the lowest bias that vLLM knows
 PATCH = PATCH_FACTOR // 2  # pixels: vLLM counts the patches, of which 2 x 2 make a token
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has room
@@ -66,7 +66,7 @@ def one_placeholder_each(ids: Sequence[int], widths: Sequence[int], image_token:
 
 
 class VLLMEngine:
-    """Called as `roll_out` is. `logps` of its rollouts are vLLM's own: the trainer corrects for the difference."""
+    """`logps` of its rollouts are vLLM's own: the trainer corrects for the difference."""
 
     def __init__(self, policy: Policy, limits: Limits, rollouts: int, memory: float, seed: int):
         if not isinstance(policy.model, PeftModel) or getattr(policy.base, "is_loaded_in_4bit", False):
@@ -106,12 +106,11 @@ class VLLMEngine:
         policy: Policy,
         environments: list[ClinicalVideoEnvironment],
         questions: list[str],
-        group: int = 1,
-        tools: bool = True,
+        group: int,
         temperature: float = 0.0,
         max_turn_tokens: int | None = None,
     ) -> list[Rollout]:
-        """As `roll_out`, turn by turn: all who still speak say one, then the calls are executed."""
+        """As `roll_out` with tools, turn by turn: all who still speak say one, then the calls are executed."""
         from vllm import SamplingParams
 
         sampling = SamplingParams(
@@ -123,7 +122,7 @@ class VLLMEngine:
             detokenize=False,
         )
         self._hand_over(policy)
-        rollouts = speaking = open_rollouts(policy, environments, questions, group, tools)
+        rollouts = speaking = open_rollouts(policy, environments, questions, group)
         while speaking:
             prompts = [self._prompt(policy, rollout) for rollout in speaking]
             outputs = self.llm.generate(prompts, sampling, lora_request=self.adapter, use_tqdm=False)
