@@ -25,16 +25,16 @@ install: $(READY)  ## create .venv from the lock
 
 repro: $(READY)  ## the whole pipeline, from nothing to the result table (PRESET=qwen2.5-vl-7b: a file of presets/)
 ifdef PRESET
-	changes=$$($(BIN)/python -m medscope.presets $(PRESET)) && $(RUN) dvc exp run $$changes
+	changes=$$($(BIN)/python -m medscope.pipeline.presets $(PRESET)) && $(RUN) dvc exp run $$changes
 else
 	$(RUN) dvc repro
 endif
-	@$(BIN)/python -m medscope.report metrics/evaluate.json outputs/evaluate/06_evaluate.html
+	@$(BIN)/python -m medscope.reporting.report metrics/evaluate.json outputs/evaluate/06_evaluate.html
 
 smoke: $(READY)  ## the whole chain at smoke scale, in smoke/
 	rm -rf smoke
-	$(RUN) python -m medscope.stage --smoke all
-	@$(BIN)/python -m medscope.report smoke/metrics/evaluate.json smoke/outputs/evaluate/06_evaluate.html
+	$(RUN) python -m medscope.pipeline.stage --smoke all
+	@$(BIN)/python -m medscope.reporting.report smoke/metrics/evaluate.json smoke/outputs/evaluate/06_evaluate.html
 
 test: $(READY)  ## all tests
 	$(RUN) pytest
@@ -60,18 +60,18 @@ mlflow: $(READY)  ## browse the runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
-	$(RUN) python -m medscope.seeds
+	$(RUN) python -m medscope.evaluation.studies.seeds
 
 baselines: $(READY)  ## systems trained alike: what tools, rewards and modulation add (an hour): metrics/baselines.json
-	$(RUN) python -m medscope.baselines
+	$(RUN) python -m medscope.evaluation.studies.baselines
 	$(RUN) dvc repro --single-item --force evaluate
 
 ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (an hour): metrics/ablation_study.json
-	$(RUN) python -m medscope.ablation_study
+	$(RUN) python -m medscope.evaluation.studies.ablation_study
 	$(RUN) dvc repro --single-item --force evaluate
 
 readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ into README.md and docs/
-	$(RUN) python -m medscope.report --readme
+	$(RUN) python -m medscope.reporting.report --readme
 	cp outputs/evaluate/cataract_success_0.png docs/trajectory.png
 
 benchmarks: $(READY)  ## our GA-GRPO step against stock TRL's, tool latency: benchmarks/results/ (10 minutes)

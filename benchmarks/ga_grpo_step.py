@@ -1,6 +1,6 @@
 """One whole GA-GRPO step (rollouts, rewards, update) against stock TRL's GRPO, side by side in one process.
 
-Same model, prompts, environment, temperature and limits. The tiny policy is first taught to call a tool and then
+Same model, prompts, environment, temperature and budget. The tiny policy is first taught to call a tool and then
 to answer, so that both sides run two turns. Ratios count; seconds are those of this machine.
 
     python benchmarks/ga_grpo_step.py --frames 16 64 256 --groups 2 4 8 16
@@ -25,18 +25,18 @@ from report import machine, peak_memory, plot_steps, reset_peak_memory, write_re
 from transformers import TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
-from medscope.dialogue import call_text, opening
-from medscope.environment import ClinicalVideoEnvironment
-from medscope.ga_grpo import GAGRPOTrainer
-from medscope.policy import Policy, tiny_policy
-from medscope.records import Question, Recording, Trajectory, Window
+from medscope.environment.dialogue import call_text, opening
+from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.training.ga_grpo import GAGRPOTrainer
+from medscope.agents.policy import Policy, tiny_policy
+from medscope.records import Task, Recording, Trajectory, Window
 from medscope.rewards import RewardSettings
-from medscope.rollout import prompt_piece
-from medscope.sft import collate, trajectory_example
-from medscope.sources.rendered import sample_recording, write_video
-from medscope.suite.questions import questions
-from medscope.tools import Limits
-from medscope.video import FrameStore
+from medscope.agents.rollout import encode_prompt
+from medscope.training.sft import collate, trajectory_example
+from medscope.sources.rendered.world import sample_recording, write_video
+from medscope.suite.tasks import questions
+from medscope.environment.tools import ToolBudget
+from medscope.environment.video import FrameStore
 
 Step = Callable[[], dict[str, float]]
 SKIM = 20  # with which the video is drawn; the prompts show any number of its frames
@@ -47,10 +47,10 @@ TURN_TOKENS = 48
 class Setting:
     """What both sides are given."""
 
-    asked: list[Question]
+    asked: list[Task]
     recording: Recording
     store: FrameStore
-    limits: Limits
+    budget: ToolBudget
     group: int
 
 
@@ -67,7 +67,7 @@ def long_recording(folder: Path) -> Recording:
 
 def taught_policy(setting: Setting) -> Policy:
     """The tiny policy after it has learned to crop and answer on these very prompts."""
-    policy, environment = tiny_policy(), ClinicalVideoEnvironment(setting.store, setting.limits)
+    policy, environment = tiny_policy(), ClinicalVideoEnvironment(setting.store, setting.budget)
     examples = []
     for number, question in enumerate(setting.asked):
         window = Window(10 * number, 10 * number + 20)
@@ -97,7 +97,7 @@ def ours(policy: Policy, setting: Setting) -> Step:
         asked,
         recordings,
         setting.store,
-        setting.limits,
+        setting.budget,
         setting.group,
         1.0,
         "none",
@@ -133,7 +133,7 @@ def stock_trl(policy: Policy, setting: Setting) -> Step:
         tool.__annotations__.pop("return", None)
     rows, path = [], setting.recording.path
     for question in setting.asked:
-        environment = ClinicalVideoEnvironment(setting.store, setting.limits)
+        environment = ClinicalVideoEnvironment(setting.store, setting.budget)
         environment.reset(path=path)
         messages = opening(question.text, environment._skim(), tools=True)
         rows += [{"prompt": messages, "path": path}] * setting.group
@@ -147,14 +147,14 @@ def stock_trl(policy: Policy, setting: Setting) -> Step:
         ),
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "?"}], "path": path}] * 64),
         processing_class=policy.processor,
-        environment_factory=lambda: ClinicalVideoEnvironment(setting.store, setting.limits),
+        environment_factory=lambda: ClinicalVideoEnvironment(setting.store, setting.budget),
     )  # fmt: skip
     policy.processor.image_processor.do_resize = False
     trainer.current_gradient_accumulation_steps = 1
     trainer.generation_config.max_new_tokens = TURN_TOKENS
     trainer._batch_environments = [None] * len(rows)
     theirs = trainer._tokenize_prompts([row["prompt"] for row in rows])[0]
-    assert theirs[0] == prompt_piece(policy, rows[0]["prompt"], tools=True).ids, "the prompts differ"
+    assert theirs[0] == encode_prompt(policy, rows[0]["prompt"], tools=True).ids, "the prompts differ"
 
     def step() -> dict[str, float]:
         start = time.perf_counter()
@@ -198,13 +198,13 @@ def main() -> None:
     recording, store, rows = long_recording(Path(tempfile.mkdtemp())), FrameStore(), []
     asked = [q for q in questions(recording, np.random.default_rng(0)) if q.kind == "grounding"][: arguments.questions]
     for frames in arguments.frames:
-        limits = Limits(
+        budget = ToolBudget(
             skim_frames=frames, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056,
             max_turn_tokens=TURN_TOKENS,
         )  # fmt: skip
-        policy = taught_policy(Setting(asked, recording, store, limits, 1))
+        policy = taught_policy(Setting(asked, recording, store, budget, 1))
         for group in arguments.groups:
-            setting = Setting(asked, recording, store, limits, group)
+            setting = Setting(asked, recording, store, budget, group)
             row = {"frames": frames, "group": group, "questions": len(asked)}
             for name, engine in (("ours", ours), ("trl", stock_trl)):
                 if name == "trl" and frames * group > arguments.trl_most:

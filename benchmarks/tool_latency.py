@@ -23,10 +23,10 @@ import numpy as np
 from report import machine, plot_latency, write_results
 
 from medscope.records import Window
-from medscope.tools import Limits, crop_seconds, frame_seconds
-from medscope.video import FrameStore, fit
+from medscope.environment.tools import ToolBudget, crop_seconds, frame_seconds
+from medscope.environment.video import FrameStore, fit
 
-LIMITS = Limits(crop_frames=32, crop_pixels=50_176, frame_pixels=200_704)
+BUDGET = ToolBudget(crop_frames=32, crop_pixels=50_176, frame_pixels=200_704)
 CROP_SECONDS = (10, 60)
 Way = Callable[[list[float], int], object]  # seconds to show, most pixels of a frame
 
@@ -114,8 +114,8 @@ def main() -> None:
     for _ in range(arguments.calls):
         length = rng.uniform(*CROP_SECONDS)
         start = rng.uniform(0, duration - length)
-        crops.append((crop_seconds(Window(start, start + length), arguments.fps, LIMITS), LIMITS.crop_pixels))
-        frames.append((frame_seconds(rng.uniform(1, duration - 1), duration, arguments.fps), LIMITS.frame_pixels))
+        crops.append((crop_seconds(Window(start, start + length), arguments.fps, BUDGET), BUDGET.crop_pixels))
+        frames.append((frame_seconds(rng.uniform(1, duration - 1), duration, arguments.fps), BUDGET.frame_pixels))
     ways: dict[str, Callable[[], Way]] = {
         "ours, decord": lambda: ours(path, "decord"),
         "ours, pyav": lambda: ours(path, "pyav"),

@@ -4,9 +4,9 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from medscope.records import Evidence, Moment, Window
+from medscope.records import Evidence, Timestamp, Window
 
-MOMENT_TOLERANCE = 1.0  # seconds around a moment that count as its evidence window
+TIMESTAMP_TOLERANCE = 1.0  # seconds around a moment that count as its evidence window
 
 
 def temporal_iou(a: Window, b: Window) -> float:
@@ -19,8 +19,8 @@ def temporal_iou(a: Window, b: Window) -> float:
 
 def evidence_window(evidence: Evidence) -> Window:
     """The evidence as a window: a moment becomes the second before and the second after it."""
-    if isinstance(evidence, Moment):
-        return Window(max(0.0, evidence.time - MOMENT_TOLERANCE), evidence.time + MOMENT_TOLERANCE)
+    if isinstance(evidence, Timestamp):
+        return Window(max(0.0, evidence.time - TIMESTAMP_TOLERANCE), evidence.time + TIMESTAMP_TOLERANCE)
     return evidence
 
 
@@ -34,7 +34,7 @@ def is_covered(evidence: Evidence, looked: Window | float | None) -> bool:
     window = evidence_window(evidence)
     if not isinstance(looked, Window):
         return window.contains(looked)
-    if isinstance(evidence, Moment):
+    if isinstance(evidence, Timestamp):
         return looked.contains(evidence.time)
     return min(looked.end, window.end) - max(looked.start, window.start) >= 0.5 * window.length
 

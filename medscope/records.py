@@ -1,20 +1,18 @@
-"""The nouns of the project, validated, and their JSON lines on disk. All times are seconds from the video's start.
+"""The nouns of the project, validated. All times are seconds from the start of the video.
 
-`Recording` is what a source delivers, `Caption`, `Question` and `Trajectory` are what ClinVideoSuite makes of it,
-`ToolCall` is what the environment remembers of a call that a model made.
+A source delivers `Recording`s with `Interval`s. ClinVideoSuite makes `Caption`s, `Task`s, `WarmUpExample`s and
+`Trajectory`s of them. The environment remembers every call that an agent makes as a `ToolCall`. `medscope.files` writes
+and reads them as JSON lines.
 """
 
-import json
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Split = Literal["warm_up", "sft", "rl", "eval"]
+Domain = Literal["in", "out"]
 
 
 @dataclass(frozen=True)
@@ -39,44 +37,58 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """One instant in seconds: the evidence of short clips."""
+class Timestamp:
+    """One instant in seconds: the evidence of short clips, or the answer to "when exactly?"."""
 
     time: Seconds
 
 
-Evidence = Window | Moment
+@dataclass(frozen=True)
+class Text:
+    """A reference answer in words. Digits in it are words too: `10-0 nylon suture` is no window."""
+
+    text: str
+
+
+Evidence = Window | Timestamp
+Reference = Text | Window | Timestamp
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One scene of the ground-truth timeline: a phase (or, in clips, an event around `moment`) and its details.
+class Interval:
+    """A labelled stretch of a recording's annotation: a phase, a step, an event. Intervals may nest and overlap.
 
-    `shown` lists the stretches in which instrument tip and complication can be seen; a skim falls between them.
+    `attributes` are open: what else the annotation says (`{"instrument": "hook"}`). `timestamp` is the instant that
+    stands for the interval where a source annotates frames, not windows.
     """
 
     window: Window
-    phase: str
-    instrument: str
-    complication: str | None = None
-    shown: tuple[Window, ...] = ()
-    moment: Seconds | None = None
+    label: str
+    attributes: dict[str, str] = Field(default_factory=dict)
+    timestamp: Seconds | None = None
 
     @property
     def evidence(self) -> Evidence:
-        return self.window if self.moment is None else Moment(self.moment)
+        return self.window if self.timestamp is None else Timestamp(self.timestamp)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A video file and what is known to happen in it."""
+    """A video file and what is known to happen in it.
+
+    `collection` names the data set that it belongs to, `domain` whether that data set is out of domain. `group` is the
+    patient or procedure: a split never separates a group ("" means the video stands alone). `split` is the published
+    one; `suite.splits` assigns the rest.
+    """
 
     video: str
     path: str
-    family: str
-    split: Split
     duration: Seconds
-    segments: tuple[Segment, ...]
+    intervals: tuple[Interval, ...]
+    collection: str
+    domain: Domain = "in"
+    split: Split | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,97 +101,76 @@ class Caption:
 
 
 @dataclass(frozen=True)
-class Question:
-    """ClinVideo-QA: a question, its reference answer and the evidence that supports it."""
+class Task:
+    """ClinVideo-QA: one self-contained question. What an agent answers, a judge grades and a reward reads.
+
+    `reference` is typed, so that a judge never guesses from digits. `kind` is the open vocabulary of the suite,
+    `subject` the label that the question asks about. `challenging` tasks need a dense look; `free_text` tasks are
+    scored by n-grams and ratings, not by the benchmark's accuracy.
+    """
 
     id: str
     video: str
-    family: str
-    split: Split
-    kind: str
-    phase: str
-    text: str
-    answer: str
+    path: str
+    question: str
+    reference: Reference
     evidence: Evidence
+    kind: str
+    split: Split
+    collection: str
+    domain: Domain = "in"
+    subject: str = ""
+    challenging: bool = True
+    free_text: bool = False
 
 
 @dataclass(frozen=True)
-class Lesson:
+class WarmUpExample:
     """A warm-up dialogue without tools: frames of `video` at `seconds` and a question, then one turn of the teacher.
 
-    Labels, `end` and turn count on a clock that is `clock` seconds ahead of the video's. With `captions` there is no
-    video: they stand in the place of the frames.
+    Labels, `end` and turn count on a clock that is `time_offset` seconds ahead of the video's. With `captions` there is
+    no video: they stand in the place of the frames.
     """
 
     video: str
-    text: str
+    path: str
+    question: str
     seconds: tuple[Seconds, ...]
     max_pixels: int
     end: Seconds
     turn: str
-    clock: float = 0.0
+    time_offset: float = 0.0
     captions: tuple[str, ...] = ()
+    collection: str = ""
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """One call as the environment saw it. `executed` is false for calls it refused; those earn nothing."""
+    """One call as the environment saw it.
+
+    `looked` is what it looked at, the window of a crop or the timestamp of a frame; None for a call that was refused,
+    which earns nothing and has the reason in `message`. `seconds` are the times of the frames that it showed.
+    """
 
     name: str
     arguments: dict[str, Any]
-    executed: bool
+    looked: Evidence | None = None
+    seconds: tuple[Seconds, ...] = ()
     message: str = ""
+
+    @property
+    def executed(self) -> bool:
+        return self.looked is not None
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The model's turns for one question, in order, with the calls that were really executed between them."""
+    """The assistant's turns for one task, in order, with the calls that were executed or refused between them.
 
-    question: str
+    It carries its task, so that training needs no second file. `tools` is false where none were offered.
+    """
+
+    task: Task
     turns: tuple[str, ...]
     calls: tuple[ToolCall, ...] = ()
     tools: bool = True
-
-
-Record = TypeVar("Record")
-
-
-def write_jsonl(path: str | Path, records: Iterable[Any]) -> int:
-    """Write records as JSON lines, return how many. A kill half-way leaves the old file, never half of a new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    count = 0
-    with temporary.open("w") as file:
-        for record in records:
-            file.write(TypeAdapter(type(record)).dump_json(record).decode() + "\n")
-            count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return count
-
-
-def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
-    """Read JSON lines as records of one kind. A bad line is an error that names file, line and field."""
-    return list(_parse_lines(Path(path), TypeAdapter(kind)))
-
-
-def _parse_lines(path: Path, adapter: TypeAdapter) -> Iterator[Any]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; the stage that writes it has not run (dvc repro)")
-    with path.open() as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield adapter.validate_json(line)
-            except ValidationError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from None
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write one JSON document whole or not at all (metrics, summaries)."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    temporary.replace(path)

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from medscope.dialogue import MAX_ANSWER_CHARACTERS, is_well_formed, parse_answer, split_turns
+from medscope.environment.dialogue import MAX_ANSWER_CHARACTERS, is_well_formed, parse_answer, split_turns
 from medscope.metrics import temporal_iou
-from medscope.records import Evidence, Moment, Window
+from medscope.records import Evidence, Timestamp, Window
 
 Form = Literal["paper", "monotone"]
 
@@ -30,13 +30,13 @@ def crop_reward(
     """R_crop of the last executed crop (None: no crop was made, 0).
 
     Window evidence: 0 if IoU = 0; -alpha if 0 < IoU < h0; alpha + eta * floor((IoU - h0) / delta) if IoU >= h0.
-    Moment evidence: 1 if the window contains it, else 0.
+    Timestamp evidence: 1 if the window contains it, else 0.
     """
     if form not in ("paper", "monotone"):
         raise ValueError(f"reward form {form!r} is unknown; choose paper or monotone")
     if window is None:
         return 0.0
-    if isinstance(evidence, Moment):
+    if isinstance(evidence, Timestamp):
         return float(window.contains(evidence.time))
     iou = temporal_iou(window, evidence)
     if iou == 0:
@@ -49,11 +49,11 @@ def crop_reward(
 def frame_reward(time: float | None, evidence: Evidence, tolerance: float = 1.0) -> float:
     """R_frame of the last executed get_frame (None: none was made, 0).
 
-    Window evidence: 1 inside it, else 0. Moment evidence: max(0, 1 - |t - t_evidence| / tolerance), in seconds.
+    Window evidence: 1 inside it, else 0. Timestamp evidence: max(0, 1 - |t - t_evidence| / tolerance), in seconds.
     """
     if time is None:
         return 0.0
-    if isinstance(evidence, Moment):
+    if isinstance(evidence, Timestamp):
         return max(0.0, 1 - abs(time - evidence.time) / tolerance)
     return float(evidence.contains(time))
 

@@ -1,4 +1,4 @@
-"""Fixtures: limits, two rendered recordings on disk, an environment, the tiny policy, an endpoint on this machine."""
+"""Fixtures: budget, two rendered recordings on disk, an environment, the tiny policy, an endpoint on this machine."""
 
 from threading import Thread
 
@@ -8,31 +8,31 @@ import torch
 from hypothesis import settings
 from server import Server
 
-from medscope.dialogue import call_text
-from medscope.endpoint import Endpoint
-from medscope.environment import ClinicalVideoEnvironment
+from medscope.environment.dialogue import call_text
+from medscope.evaluation.endpoint import Endpoint
+from medscope.environment.environment import ClinicalVideoEnvironment
 from medscope.records import Trajectory
-from medscope.sources.rendered import sample_recording, write_video
-from medscope.tools import Limits
-from medscope.video import FrameStore
+from medscope.sources.rendered.world import sample_recording, write_video
+from medscope.environment.tools import ToolBudget
+from medscope.environment.video import FrameStore
 
 settings.register_profile("tests", deadline=None, derandomize=True)  # the same examples on every machine
 settings.load_profile("tests")
 
-LIMITS = Limits(skim_frames=20, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056)
+BUDGET = ToolBudget(skim_frames=20, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056)
 
 
 @pytest.fixture(scope="session")
-def tiny_limits():
-    return LIMITS
+def tiny_budget():
+    return BUDGET
 
 
 def rendered_recording(family, folder):
     path = folder / f"{family}.mp4"
     recording = sample_recording(
-        family, f"{family}_sft_0000", "sft", path, LIMITS.skim_frames, np.random.default_rng(1)
+        family, f"{family}_sft_0000", "sft", path, BUDGET.skim_frames, np.random.default_rng(1)
     )
-    write_video(recording, LIMITS.skim_frames)
+    write_video(recording, BUDGET.skim_frames)
     return recording
 
 
@@ -62,26 +62,26 @@ def store():
 @pytest.fixture
 def environment(store, operation):
     """An environment bound to the operation, nothing called yet."""
-    environment = ClinicalVideoEnvironment(store, LIMITS)
+    environment = ClinicalVideoEnvironment(store, BUDGET)
     environment.reset(path=operation.path)
     return environment
 
 
 @pytest.fixture(scope="session")
 def policy():
-    from medscope.policy import tiny_policy
+    from medscope.agents.policy import tiny_policy
 
     return tiny_policy()
 
 
 @pytest.fixture(scope="session")
-def caller(store, tiny_limits, operation, clip):
+def caller(store, tiny_budget, operation, clip):
     """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues."""
-    from medscope.policy import tiny_policy
-    from medscope.sft import collate, trajectory_example
-    from medscope.suite.questions import questions
+    from medscope.agents.policy import tiny_policy
+    from medscope.training.sft import collate, trajectory_example
+    from medscope.suite.tasks import questions
 
-    policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, tiny_limits)
+    policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, tiny_budget)
     windows = [(1.0, 3.0), (0.0, 6.0), (5.0, 2.0), (2.0, 5.0)]
     examples = []
     for number, (start, end) in enumerate(windows):

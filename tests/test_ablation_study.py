@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medscope.ablation_study import METRICS, against_full
-from medscope.benchmark import outcome
-from medscope.charts import differences
-from medscope.pictures import examples_of
-from medscope.suite.questions import questions
+from medscope.evaluation.studies.ablation_study import METRICS, against_full
+from medscope.evaluation.benchmark import outcome
+from medscope.reporting.charts import differences
+from medscope.reporting.pictures import examples_of
+from medscope.suite.tasks import questions
 
 
 @pytest.fixture

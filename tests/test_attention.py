@@ -4,8 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from medscope.context import Context, Piece
-from medscope.policy import tiny_policy
+from medscope.agents.context import Context, TokenSpan
+from medscope.agents.policy import tiny_policy
 
 
 def test_equal_to_frame_by_frame_sdpa():
@@ -34,7 +34,7 @@ def test_dialogues_behind_a_shared_prompt_equal_those_with_copies(dtype, most):
     policy.model.to(dtype)
     prompts = Context(policy, 3)
     with torch.no_grad():
-        prompts.extend([Piece(list(range(20, 20 + n))) for n in (9, 4, 6)])
+        prompts.extend([TokenSpan(list(range(20, 20 + n))) for n in (9, 4, 6)])
         owner = [0, 2, 0, 1, 0]
         shared, copied = prompts.fork(owner), prompts.select(owner)
         for rows, lengths in (
@@ -44,7 +44,7 @@ def test_dialogues_behind_a_shared_prompt_equal_those_with_copies(dtype, most):
             ([2, 1], (1, 3)),
         ):
             shared, copied = shared.select(rows), copied.select(rows)
-            pieces = [Piece(list(range(40 + 7 * row, 40 + 7 * row + n))) for row, n in enumerate(lengths)]
+            pieces = [TokenSpan(list(range(40 + 7 * row, 40 + 7 * row + n))) for row, n in enumerate(lengths)]
             states = [context.extend(pieces) for context in (shared, copied)]
             for row, n in enumerate(lengths):
                 if n:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medscope.audit import (
+from medscope.evaluation.audit import (
     SWAPS,
     SwappedEnvironment,
     audit,
@@ -15,9 +15,9 @@ from medscope.audit import (
     reliability,
     risk_coverage,
 )
-from medscope.benchmark import Outcome
+from medscope.evaluation.benchmark import Outcome
 from medscope.records import ToolCall, Window
-from medscope.suite.questions import questions
+from medscope.suite.tasks import questions
 
 
 def shown(environment, start, end):
@@ -26,8 +26,8 @@ def shown(environment, start, end):
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_a_swap_changes_the_frames_and_nothing_else(swap, environment, operation, clip, store, tiny_limits):
-    swapped = SwappedEnvironment(store, tiny_limits, swap, clip.path)
+def test_a_swap_changes_the_frames_and_nothing_else(swap, environment, operation, clip, store, tiny_budget):
+    swapped = SwappedEnvironment(store, tiny_budget, swap, clip.path)
     swapped.reset(path=operation.path)
     (true, seconds), (other, same) = shown(environment, 30, 60), shown(swapped, 30, 60)
     assert same == seconds and [i.size for i in other] == [i.size for i in true]
@@ -36,17 +36,17 @@ def test_a_swap_changes_the_frames_and_nothing_else(swap, environment, operation
     assert swapped._skim() == environment._skim()
 
 
-def test_elsewhere_is_half_the_video_later(environment, operation, store, tiny_limits):
-    swapped = SwappedEnvironment(store, tiny_limits, "elsewhere", "")
+def test_elsewhere_is_half_the_video_later(environment, operation, store, tiny_budget):
+    swapped = SwappedEnvironment(store, tiny_budget, "elsewhere", "")
     swapped.reset(path=operation.path)
     images, seconds = shown(swapped, 10, 20)
     later = float(seconds[0].strip(" s")) + operation.duration / 2
-    there, _ = store.frames(operation.path, [later], tiny_limits.crop_pixels)
+    there, _ = store.frames(operation.path, [later], tiny_budget.crop_pixels)
     assert np.array_equal(np.asarray(images[0]), np.asarray(there[0]))
 
 
-def test_blank_frames_are_grey(store, operation, tiny_limits):
-    swapped = SwappedEnvironment(store, tiny_limits, "blank", "")
+def test_blank_frames_are_grey(store, operation, tiny_budget):
+    swapped = SwappedEnvironment(store, tiny_budget, "blank", "")
     swapped.reset(path=operation.path)
     assert all(np.ptp(np.asarray(image)) == 0 for image in shown(swapped, 10, 20)[0])
 
@@ -69,14 +69,14 @@ def outcomes_of(recording, accuracies, confidences=None):
     ]
 
 
-def test_the_audit_replays_right_answers_only(policy, operation, store, tiny_limits):
+def test_the_audit_replays_right_answers_only(policy, operation, store, tiny_budget):
     recordings = {operation.video: operation}
     found = audit(
-        policy, outcomes_of(operation, [1, 1, 0.5, 0]), recordings, store, replace(tiny_limits, max_turn_tokens=4), 9
+        policy, outcomes_of(operation, [1, 1, 0.5, 0]), recordings, store, replace(tiny_budget, max_turn_tokens=4), 9
     )
     assert found["right"] == 2 and found["contains_evidence"] == 0.5 and found["wrong_window"] == 0.5
     assert all(found[f"flip_{swap}"] == 1 for swap in SWAPS)  # an untrained policy is never right
-    nothing = audit(policy, [], recordings, store, tiny_limits, 9)
+    nothing = audit(policy, [], recordings, store, tiny_budget, 9)
     assert nothing["right"] == 0 and nothing["flip_blank"] is None
 
 

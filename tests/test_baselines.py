@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medscope.baselines import ADDED, added
-from medscope.benchmark import outcome, score
-from medscope.charts import ladder, radar
-from medscope.stage import read_parameters, stage_parameters
-from medscope.suite.questions import questions
-from medscope.suite.retold import TELLINGS
+from medscope.evaluation.studies.baselines import ADDED, added
+from medscope.evaluation.benchmark import outcome, score
+from medscope.reporting.charts import ladder, radar
+from medscope.pipeline.stage import read_parameters, stage_parameters
+from medscope.suite.tasks import questions
+from medscope.suite.retelling import TELLINGS
 
 BASELINES = read_parameters()["baselines"]
 

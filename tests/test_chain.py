@@ -15,17 +15,17 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 
-from medscope.environment import ClinicalVideoEnvironment
-from medscope.policy import tiny_policy
-from medscope.stage import ROOT, declared_parameters, train_variant
+from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.agents.policy import tiny_policy
+from medscope.pipeline.stage import ROOT, declared_parameters, train_variant
 
 pytestmark = pytest.mark.slow
 
 
 def run_stage(*words: str) -> subprocess.Popen:
-    """`python -m medscope.stage --smoke ..` in a process group of its own, its MLflow runs kept in smoke/."""
+    """`python -m medscope.pipeline.stage --smoke ..` in a process group of its own, its MLflow runs kept in smoke/."""
     return subprocess.Popen(
-        [sys.executable, "-m", "medscope.stage", "--smoke", *words],
+        [sys.executable, "-m", "medscope.pipeline.stage", "--smoke", *words],
         cwd=ROOT,
         env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{ROOT / 'smoke' / 'mlflow.db'}"},
         stdout=subprocess.PIPE,
@@ -104,7 +104,7 @@ def test_a_killed_stage_loses_nothing_and_continues_from_its_checkpoint(smoke, n
         )
 
 
-def test_the_environment_works_unchanged_in_stock_trl(store, tiny_limits, operation, tmp_path):
+def test_the_environment_works_unchanged_in_stock_trl(store, tiny_budget, operation, tmp_path):
     """TRL's GRPOTrainer resets it with the dataset's columns, lists its tools and trains a step."""
     from trl import GRPOConfig, GRPOTrainer
 
@@ -112,7 +112,7 @@ def test_the_environment_works_unchanged_in_stock_trl(store, tiny_limits, operat
     made = []
 
     def factory() -> ClinicalVideoEnvironment:
-        made.append(ClinicalVideoEnvironment(store, tiny_limits))
+        made.append(ClinicalVideoEnvironment(store, tiny_budget))
         return made[-1]
 
     question = [{"role": "user", "content": "When does the incision take place?"}]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medscope.dialogue import (
+from medscope.environment.dialogue import (
     call_text,
     find_tool_call,
     is_well_formed,
@@ -18,7 +18,7 @@ from medscope.dialogue import (
 )
 from medscope.records import Window
 from medscope.rewards import format_reward
-from medscope.tools import ToolError
+from medscope.environment.tools import ToolError
 
 THINK, ANSWER, RESPONSE = "<think>t</think>", "<answer>a</answer>", "<tool_response> 30s</tool_response>"
 LOOK = '{"name": "get_frame", "arguments": {"timestamp": 40}}'

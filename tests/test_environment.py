@@ -6,12 +6,12 @@ import math
 import pytest
 from transformers.utils import get_json_schema
 
-from medscope.dialogue import execute_call
-from medscope.environment import ClinicalVideoEnvironment
+from medscope.environment.dialogue import execute_call
+from medscope.environment.environment import ClinicalVideoEnvironment
 from medscope.records import ToolCall, Window, read_jsonl, write_jsonl
 from medscope.rewards import RewardSettings, reward
-from medscope.tools import ToolError
-from medscope.video import VideoError
+from medscope.environment.tools import ToolError
+from medscope.environment.video import VideoError
 
 CROP = '<tool_call>{"name": "crop_video", "arguments": {"start_time": 30, "end_time": 76}}</tool_call>'
 LOOK = '<tool_call>{"name": "get_frame", "arguments": {"timestamp": 40}}</tool_call>'
@@ -74,8 +74,8 @@ def test_reset_forgets_and_binds_another_video(environment, clip):
         environment.get_frame(40)
 
 
-def test_two_environments_of_one_store_do_not_share_their_memory(environment, store, operation, tiny_limits):
-    other = ClinicalVideoEnvironment(store, tiny_limits)
+def test_two_environments_of_one_store_do_not_share_their_memory(environment, store, operation, tiny_budget):
+    other = ClinicalVideoEnvironment(store, tiny_budget)
     other.reset(path=operation.path)
     environment.crop_video(30, 76)
     assert remembered(other) == ([], None, None)

@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from medscope.explore import explorer
+from medscope.reporting.explore import explorer
 from medscope.suite.build import Suite
-from medscope.suite.questions import questions
+from medscope.suite.tasks import questions
 
 
 def test_a_click_on_answer_shows_the_trajectory_and_another_video_offers_its_questions(
-    policy, operation, clip, store, tiny_limits
+    policy, operation, clip, store, tiny_budget
 ):
     recordings = [replace(operation, split="eval"), replace(clip, split="eval")]
     asked = [replace(q, split="eval") for r in recordings for q in questions(r, np.random.default_rng(0))]
     suite = Suite(recordings, captions=[], question_list=asked, lessons=[], trajectories=[])
-    limits = replace(tiny_limits, max_turn_tokens=8)
+    budget = replace(tiny_budget, max_turn_tokens=8)
     video, question, (_, button), strip, _ = (
-        box.children if hasattr(box, "children") else box for box in explorer(policy, suite, store, limits).children
+        box.children if hasattr(box, "children") else box for box in explorer(policy, suite, store, budget).children
     )
     assert strip.layout.display == "none"
     button.click()

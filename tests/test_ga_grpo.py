@@ -5,13 +5,13 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from medscope import update
-from medscope.dialogue import call_text
-from medscope.environment import ClinicalVideoEnvironment
-from medscope.ga_grpo import modulated_advantages
-from medscope.policy import tiny_policy
-from medscope.rollout import roll_out
-from medscope.update import completion_logps, packed_mask, policy_loss
+from medscope.training import update
+from medscope.environment.dialogue import call_text
+from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.training.ga_grpo import modulated_advantages
+from medscope.agents.policy import tiny_policy
+from medscope.agents.rollout import generate
+from medscope.training.update import completion_logps, packed_mask, policy_loss
 
 GROUP = 4
 
@@ -28,10 +28,10 @@ def recordings(operation, clip):
 
 
 @pytest.fixture
-def rollouts(policy, recordings, store, tiny_limits):
+def rollouts(policy, recordings, store, tiny_budget):
     """Recorded rollouts: a forced call per rollout, so that frames and masked responses are in them."""
     torch.manual_seed(0)
-    environments = [ClinicalVideoEnvironment(store, tiny_limits) for _ in range(GROUP * len(recordings))]
+    environments = [ClinicalVideoEnvironment(store, tiny_budget) for _ in range(GROUP * len(recordings))]
     for i, environment in enumerate(environments):
         environment.reset(path=recordings[i // GROUP].path)
     forced = [
@@ -39,7 +39,7 @@ def rollouts(policy, recordings, store, tiny_limits):
         for i in range(len(environments))
     ]
     questions = ["When does the incision take place?"] * len(recordings)
-    return roll_out(policy, environments, questions, GROUP, temperature=1.0, max_turn_tokens=12, forced_turns=forced)
+    return generate(policy, environments, questions, GROUP, temperature=1.0, max_turn_tokens=12, forced_turns=forced)
 
 
 @pytest.fixture
@@ -80,12 +80,12 @@ def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(
     policy.model.zero_grad()
     policy.model.activation_checkpointing_disable()
 
-    spoken = [torch.tensor(r.spoken_mask, dtype=torch.float) for r in rollouts]
+    assistant = [torch.tensor(r.assistant_mask, dtype=torch.float) for r in rollouts]
     total = torch.zeros(())
-    for rollout, kept, advantage in zip(rollouts, spoken, advantages, strict=True):
+    for rollout, kept, advantage in zip(rollouts, assistant, advantages, strict=True):
         own = plain_logps(policy, rollout)
         total = total - (torch.exp(own - own.detach()) * advantage * kept).sum()
-    plain = total / sum(kept.sum() for kept in spoken)
+    plain = total / sum(kept.sum() for kept in assistant)
     plain.backward()
 
     assert shared.item() == pytest.approx(plain.item(), abs=1e-5)
@@ -143,7 +143,7 @@ def trl_inputs(policy, rollouts, advantages) -> dict:
     completions = torch.tensor([r.completion + [pad] * (length - len(r.completion)) for r in rollouts])
     prompt_mask = torch.tensor([[0] * (width - len(r.prompt.ids)) + [1] * len(r.prompt.ids) for r in rollouts])
     completion_mask = torch.tensor([[1] * len(r.completion) + [0] * (length - len(r.completion)) for r in rollouts])
-    tool_mask = torch.tensor([[int(m) for m in r.spoken_mask] + [0] * (length - len(r.completion)) for r in rollouts])
+    tool_mask = torch.tensor([[int(m) for m in r.assistant_mask] + [0] * (length - len(r.completion)) for r in rollouts])
     images = [image for r in rollouts for image in r.prompt.images + r.images]
     ids = torch.cat([prompts, completions], dim=1)
     return {

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medscope.dialogue import window_text
-from medscope.endpoint import JudgeError
-from medscope.judge import LLMJudge, exact_judge, make_judge, normalise
+from medscope.environment.dialogue import window_text
+from medscope.evaluation.endpoint import JudgeError
+from medscope.evaluation.judge import LLMJudge, exact_judge, make_judge, normalise
 from medscope.metrics import temporal_iou
 from medscope.records import Window
 

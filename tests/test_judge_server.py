@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
 
-from medscope.endpoint import Endpoint, JudgeError
-from medscope.judge import RUBRIC, LLMJudge
-from medscope.policy import TINY_TOKENIZER, TURN_END
+from medscope.evaluation.endpoint import Endpoint, JudgeError
+from medscope.evaluation.judge import RUBRIC, LLMJudge
+from medscope.agents.policy import TINY_TOKENIZER, TURN_END
 
 pytestmark = pytest.mark.slow
 TEMPLATE = (
@@ -38,7 +38,7 @@ def teach(folder: Path, reply: str) -> None:
     model = Qwen2ForCausalLM(config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for answer in ["forceps", "blade", "cannula"] * 20:
-        content = f"Question: Which tool?\nAnswer: {answer}\nReference: forceps"
+        content = f"Task: Which tool?\nAnswer: {answer}\nReference: forceps"
         asked = [{"role": "system", "content": RUBRIC}, {"role": "user", "content": content}]
         prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         start = tokenizer.encode(prompt)

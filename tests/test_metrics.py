@@ -13,7 +13,7 @@ from medscope.metrics import (
     recall_at,
     temporal_iou,
 )
-from medscope.records import Moment, Window
+from medscope.records import Timestamp, Window
 
 WINDOWS = st.tuples(st.floats(0, 1e4), st.floats(0, 1e4)).map(sorted).map(lambda ends: Window(*ends))
 
@@ -52,7 +52,7 @@ def test_temporal_iou_does_not_depend_on_where_the_video_starts(a, b, shift):
 
 @pytest.mark.parametrize("moment, window", [(5, (4, 6)), (0.5, (0, 1.5)), (0, (0, 1))])
 def test_a_moment_becomes_a_window_inside_the_video(moment, window):
-    assert evidence_window(Moment(moment)) == Window(*window)
+    assert evidence_window(Timestamp(moment)) == Window(*window)
 
 
 def test_the_window_of_a_window_is_itself():
@@ -78,11 +78,11 @@ def test_recall_is_inclusive_at_exact_values(threshold):
         (Window(10, 20), 20.1, False),
         (Window(5, 5), Window(10, 20), False),  # half of nothing is covered only by a look at its instant
         (Window(5, 5), Window(4, 6), True),
-        (Moment(5), Window(5, 9), True),
-        (Moment(5), Window(5.1, 9), False),
-        (Moment(5), 6.0, True),
-        (Moment(5), 6.1, False),
-        (Moment(0), 0.0, True),
+        (Timestamp(5), Window(5, 9), True),
+        (Timestamp(5), Window(5.1, 9), False),
+        (Timestamp(5), 6.0, True),
+        (Timestamp(5), 6.1, False),
+        (Timestamp(0), 0.0, True),
     ],
 )
 def test_is_covered(evidence, looked, covered):

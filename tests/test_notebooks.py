@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medscope.stage import (
+from medscope.pipeline.stage import (
     NOTEBOOKS,
     ROOT,
     StageError,
@@ -19,7 +19,7 @@ from medscope.stage import (
     read_parameters,
     stage_parameters,
 )
-from medscope.tools import Limits
+from medscope.environment.tools import ToolBudget
 
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -67,8 +67,8 @@ def test_every_parameter_is_a_commented_literal_and_is_used(path):
         for part in (function, functions["_begin"], functions["_tuning"]):
             used |= {n.attr for n in ast.walk(part) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "p"}
         rest += ast.unparse(function)
-    if re.search(r"limits_from\((globals\(\)|parameters)\)", rest):
-        used |= {field.name for field in fields(Limits)}
+    if re.search(r"tool_budget\((globals\(\)|parameters)\)", rest):
+        used |= {field.name for field in fields(ToolBudget)}
     assert not set(parameters) - used
 
 
@@ -89,7 +89,7 @@ def test_every_command_of_the_pipeline_is_understood():
     for command in commands:
         for name, value in matrix.items():
             command = command.replace(name, value)
-        words = command.removeprefix("python -m medscope.stage ").split()
+        words = command.removeprefix("python -m medscope.pipeline.stage ").split()
         _, arguments = parse(words)
         assert arguments.stage == words[0]
         assert stage_parameters(arguments.stage, arguments.overrides, arguments.variant)

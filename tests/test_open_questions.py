@@ -6,23 +6,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medscope.benchmark import outcome
-from medscope.descriptions import text_scores
-from medscope.dialogue import find_tool_call, is_well_formed, parse_answer, parse_tool_call
+from medscope.evaluation.benchmark import outcome
+from medscope.evaluation.descriptions import text_scores
+from medscope.environment.dialogue import find_tool_call, is_well_formed, parse_answer, parse_tool_call
 from medscope.records import Trajectory, Window
-from medscope.suite.open_questions import OPEN_KINDS, open_questions, open_turns, view
-from medscope.suite.retold import TELLINGS, retold
-from medscope.suite.teacher import Teacher
+from medscope.suite.free_text import OPEN_KINDS, open_questions, open_turns, view
+from medscope.suite.retelling import TELLINGS, retold
+from medscope.suite.teachers.scripted import Teacher
 from medscope.suite.trajectories import make_trajectories
-from medscope.tools import skim_seconds
+from medscope.environment.tools import skim_seconds
 
 
 def ask(recording, seed=0):
     return {q.kind: q for q in open_questions(recording, np.random.default_rng(seed))}
 
 
-def teach(recording, question, limits):
-    seconds = skim_seconds(recording.duration, limits.skim_frames)
+def teach(recording, question, budget):
+    seconds = skim_seconds(recording.duration, budget.skim_frames)
     return Teacher(recording, question, seconds, recording.duration, 0.0, [0])
 
 
@@ -41,9 +41,9 @@ def test_one_question_of_every_kind_with_the_reference_of_its_segment(operation,
     assert view(replace(operation.segments[0], instrument="hook", complication=None)) == "the hook is used"
 
 
-def test_the_teacher_looks_where_it_must_and_answers_with_the_reference(operation, tiny_limits):
+def test_the_teacher_looks_where_it_must_and_answers_with_the_reference(operation, tiny_budget):
     for kind, question in ask(operation).items():
-        turns = open_turns(teach(operation, question, tiny_limits))
+        turns = open_turns(teach(operation, question, tiny_budget))
         assert is_well_formed(turns) and parse_answer(turns[-1]) == question.answer
         assert len(turns) == (2 if kind in ("fine", "perception") else 1)
         if kind == "fine":

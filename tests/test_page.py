@@ -3,7 +3,7 @@
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from medscope.page import export
+from medscope.reporting.page import export
 
 
 def page_of(tmp_path, *outputs, finished=True):

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medscope import tiny_tokenizer
-from medscope.context import Context, rope_positions
-from medscope.dialogue import opening
-from medscope.policy import IMAGE_TOKEN, TINY_TOKENIZER, TURN_END, UNSPOKEN, load_policy, visual_tokens
-from medscope.rollout import FRAME_TEXT, blocks_piece, prompt_piece
-from medscope.sources.rendered import FAMILIES
+from medscope.pipeline import tiny_tokenizer
+from medscope.agents.context import Context, rope_positions
+from medscope.environment.dialogue import opening
+from medscope.agents.policy import IMAGE_TOKEN, TINY_TOKENIZER, TURN_END, SUPPRESSED, load_policy, visual_tokens
+from medscope.agents.rollout import FRAME_TEXT, encode_blocks, encode_prompt
+from medscope.sources.rendered.world import FAMILIES
 
 
 def picture(width, height, seed=0):
@@ -42,7 +42,7 @@ def test_every_name_of_the_rendered_world_is_one_token(policy):
 
 @pytest.mark.parametrize("tools", [True, False])
 def test_the_system_prompt_is_one_token(tools, policy):
-    prompt = prompt_piece(policy, opening("When?", [], tools), tools).ids
+    prompt = encode_prompt(policy, opening("When?", [], tools), tools).ids
     block = tiny_tokenizer.system_block(tools)
     assert len(policy.encode(block)) == 1
     assert prompt.count(policy.encode(block)[0]) == 1 and len(prompt) < 20
@@ -75,10 +75,10 @@ def test_placeholders_widen_to_the_tokens_of_their_frames(policy):
 
 
 def test_what_only_the_environment_writes_is_never_sampled(policy):
-    assert set(policy.tokenizer.convert_ids_to_tokens(policy.unspoken)) == set(UNSPOKEN) - set(
+    assert set(policy.tokenizer.convert_ids_to_tokens(policy.suppressed_tokens)) == set(SUPPRESSED) - set(
         tiny_tokenizer.FRAME_BRACKETS
     )
-    assert policy.turn_end not in policy.unspoken and policy.tokenizer.eos_token == TURN_END
+    assert policy.turn_end not in policy.suppressed_tokens and policy.tokenizer.eos_token == TURN_END
     assert policy.image_token == policy.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
 
 
@@ -103,7 +103,7 @@ def test_rope_positions_are_those_of_the_model(seed, policy):
 
 def dialogue_piece(policy):
     blocks = [{"type": "image", "image": picture(56, 84)}, {"type": "text", "text": " 3s"}]
-    return blocks_piece(policy, blocks, head="<think>", tail=" blade")
+    return encode_blocks(policy, blocks, head="<think>", tail=" blade")
 
 
 def logits(policy, piece):
@@ -126,9 +126,9 @@ def test_a_saved_policy_is_loaded_with_equal_logits(policy, tmp_path):
     loaded = load_policy(folder)
     piece = dialogue_piece(policy)
     assert torch.equal(logits(loaded, dialogue_piece(loaded)), logits(policy, piece))
-    assert loaded.unspoken == policy.unspoken and loaded.tokenizer.padding_side == "left"
+    assert loaded.suppressed_tokens == policy.suppressed_tokens and loaded.tokenizer.padding_side == "left"
     messages = opening("When?", [], tools=True)
-    assert prompt_piece(loaded, messages, True).ids == prompt_piece(policy, messages, True).ids
+    assert encode_prompt(loaded, messages, True).ids == encode_prompt(policy, messages, True).ids
 
 
 def test_only_safetensors_are_saved_and_nothing_of_an_older_save_stays(policy, tmp_path):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from medscope.presets import laid_over, settings
-from medscope.stage import ROOT, StageError
+from medscope.pipeline.presets import laid_over, settings
+from medscope.pipeline.stage import ROOT, StageError
 
 MODELS = sorted((ROOT / "presets").glob("qwen*.yaml"))
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from medscope.dialogue import opening
-from medscope.environment import show
-from medscope.policy import load_policy, tiny_policy
-from medscope.rollout import Piece, Rollout, prompt_piece
-from medscope.update import completion_logps, policy_loss
+from medscope.environment.dialogue import opening
+from medscope.environment.environment import show
+from medscope.agents.policy import load_policy, tiny_policy
+from medscope.agents.rollout import TokenSpan, Rollout, encode_prompt
+from medscope.training.update import completion_logps, policy_loss
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,8 @@ def checkpoint(tmp_path_factory):
 
 def rollout(policy, store, operation) -> Rollout:
     blocks = show(store, operation.path, [0.0, 8.0], 784)
-    made = Rollout(None, prompt_piece(policy, opening("What follows the incision?", blocks), tools=True))
-    made.pieces.append(Piece([*policy.encode("<think>find staining</think>"), policy.turn_end], spoken=True))
+    made = Rollout(None, encode_prompt(policy, opening("What follows the incision?", blocks), tools=True))
+    made.pieces.append(TokenSpan([*policy.encode("<think>find staining</think>"), policy.turn_end], assistant=True))
     return made
 
 

@@ -5,17 +5,17 @@ import pytest
 import torch
 from transformers import set_seed
 
-from medscope import ga_grpo
-from medscope.context import Piece
-from medscope.dialogue import call_text
-from medscope.ga_grpo import GAGRPOTrainer
-from medscope.policy import tiny_policy
-from medscope.processes import on_processes, process_count, share
+from medscope.training import ga_grpo
+from medscope.agents.context import TokenSpan
+from medscope.environment.dialogue import call_text
+from medscope.training.ga_grpo import GAGRPOTrainer
+from medscope.agents.policy import tiny_policy
+from medscope.training.processes import on_processes, process_count, share
 from medscope.rewards import RewardSettings
-from medscope.rollout import roll_out
-from medscope.sft import Example, fine_tune
-from medscope.suite.questions import questions
-from medscope.video import FrameStore
+from medscope.agents.rollout import generate
+from medscope.training.sft import Example, fine_tune
+from medscope.suite.tasks import questions
+from medscope.environment.video import FrameStore
 
 
 def fine_tuned(scratch):
@@ -23,7 +23,7 @@ def fine_tuned(scratch):
     torch.set_num_threads(1)
     policy = tiny_policy(seed=0)
     texts = [f"from {i} s" + " to 10 s" * (i % 3) for i in range(8)]
-    examples = [Example((Piece(policy.encode(t)), Piece(policy.encode(t), spoken=True))) for t in texts]
+    examples = [Example((TokenSpan(policy.encode(t)), TokenSpan(policy.encode(t), assistant=True))) for t in texts]
     log = fine_tune(policy, examples, examples[:4], scratch / str(process_count()), 2, 4, 1e-4, warm_up_steps=1)
     return policy.model.state_dict(), [(row["loss"], row["grad_norm"]) for row in log if "loss" in row]
 
@@ -38,10 +38,10 @@ class ForcedTrainer(GAGRPOTrainer):
         ends = [5.0 + 30 * (i % self.group) for i in range(len(environments))]
         forced = ["<think>t</think>" + call_text("crop_video", {"start_time": 0.0, "end_time": end}) for end in ends]
         texts = [question.text for question in asked]
-        return roll_out(self.policy, environments, texts, self.group, max_turn_tokens=6, forced_turns=forced)
+        return generate(self.policy, environments, texts, self.group, max_turn_tokens=6, forced_turns=forced)
 
 
-def reinforced(scratch, recording, limits):
+def reinforced(scratch, recording, budget):
     """Weights and log after two GA-GRPO steps of four questions."""
     torch.set_num_threads(1)
     ga_grpo.GAGRPOTrainer = ForcedTrainer
@@ -49,7 +49,7 @@ def reinforced(scratch, recording, limits):
     policy = tiny_policy(seed=0)
     asked = questions(recording, np.random.default_rng(0))[:8]
     log = ga_grpo.train(
-        policy, asked, {recording.video: recording}, FrameStore(), limits, scratch / str(process_count()),
+        policy, asked, {recording.video: recording}, FrameStore(), budget, scratch / str(process_count()),
         RewardSettings(), steps=2, questions_per_step=4, group=2, learning_rate=1e-4,
     )  # fmt: skip
     return policy.model.state_dict(), log
@@ -69,10 +69,10 @@ def test_sft_on_two_processes_equals_one(tmp_path):
     assert_close(both_weights, weights)
 
 
-def test_ga_grpo_on_two_processes_equals_one(operation, tiny_limits, tmp_path, monkeypatch):
+def test_ga_grpo_on_two_processes_equals_one(operation, tiny_budget, tmp_path, monkeypatch):
     monkeypatch.setattr(ga_grpo, "GAGRPOTrainer", ForcedTrainer)
-    weights, log = on_processes(1, reinforced, tmp_path, operation, tiny_limits)
-    both_weights, both = on_processes(2, reinforced, tmp_path, operation, tiny_limits)
+    weights, log = on_processes(1, reinforced, tmp_path, operation, tiny_budget)
+    both_weights, both = on_processes(2, reinforced, tmp_path, operation, tiny_budget)
     for row, other in zip(log[:2], both[:2], strict=True):
         for name in ("loss", "reward", "iou", "tool_call_rate", "completion_tokens", "grad_norm"):
             assert other[name] == pytest.approx(row[name], abs=1e-4), name

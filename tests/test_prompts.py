@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medscope.dialogue import TOOLS, call_text, opening
-from medscope.rollout import RESPONSE_HEAD, RESPONSE_TAIL, blocks_piece, prompt_piece
+from medscope.environment.dialogue import TOOLS, call_text, opening
+from medscope.agents.rollout import RESPONSE_HEAD, RESPONSE_TAIL, encode_blocks, encode_prompt
 
 
 def frame_blocks(seconds):
@@ -23,7 +23,7 @@ def test_the_prompt_is_byte_for_byte_the_one_in_the_snapshot(tools, policy):
     text = policy.processor.apply_chat_template(
         messages, tools=TOOLS if tools else None, add_generation_prompt=True, tokenize=False
     )
-    prompt = prompt_piece(policy, messages, tools)
+    prompt = encode_prompt(policy, messages, tools)
     snapshot = Path(__file__).parent / "snapshots" / f"prompt_{'with' if tools else 'without'}_tools.txt"
     assert text.encode() == snapshot.read_bytes()
     assert prompt.ids == policy.encode(text, prompt.images) and len(prompt.images) == 3
@@ -31,10 +31,10 @@ def test_the_prompt_is_byte_for_byte_the_one_in_the_snapshot(tools, policy):
 
 def test_the_text_around_a_tool_response_is_that_of_the_chat_template(policy):
     messages = opening("When?", frame_blocks([0]))
-    prompt = prompt_piece(policy, messages, tools=True)
+    prompt = encode_prompt(policy, messages, tools=True)
     shown, turn = frame_blocks([30, 31]), "<think>t</think>" + call_text("get_frame", {"timestamp": 40})
     for _ in range(2):  # two rounds of a dialogue, as a rollout grows it
-        prompt.ids += policy.encode(turn + "<|im_end|>") + blocks_piece(policy, shown, RESPONSE_HEAD, RESPONSE_TAIL).ids
+        prompt.ids += policy.encode(turn + "<|im_end|>") + encode_blocks(policy, shown, RESPONSE_HEAD, RESPONSE_TAIL).ids
         messages += [{"role": "assistant", "content": turn}, {"role": "tool", "content": shown}]
     rendered = policy.processor.apply_chat_template(messages, tools=TOOLS, add_generation_prompt=True, tokenize=False)
     images = [b["image"] for m in messages[1:] if m["role"] != "assistant" for b in m["content"] if "image" in b]

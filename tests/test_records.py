@@ -9,9 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from medscope.records import (
     Caption,
-    Lesson,
-    Moment,
-    Question,
+    WarmUpExample,
+    Timestamp,
+    Task,
     Recording,
     Segment,
     ToolCall,
@@ -24,19 +24,19 @@ from medscope.records import (
 
 
 def question(evidence):
-    return Question("v:x:y", "v", "cataract", "rl", "grounding", "x", "When?", "from 1 to 2 s", evidence)
+    return Task("v:x:y", "v", "cataract", "rl", "grounding", "x", "When?", "from 1 to 2 s", evidence)
 
 
 RECORDS = [
     Window(0, 1.25),
-    Moment(3.5),
+    Timestamp(3.5),
     Segment(Window(0, 9), "incision", "blade", "tear", (Window(1, 2), Window(3, 4))),
     Segment(Window(0, 1), "flash", "loop", moment=0.5),
     Recording("v", "data/v.mp4", "cataract", "warm_up", 9.5, (Segment(Window(0, 9), "incision", "blade"),)),
     Caption("v", Window(0, 9), "Größe “1 µm”\n<think>"),
     question(Window(1, 2)),
-    question(Moment(1)),
-    Lesson("v", "What?", (0.0, 1.5), 784, 9.0, "<think>a</think><answer>b</answer>", captions=("a", "b")),
+    question(Timestamp(1)),
+    WarmUpExample("v", "What?", (0.0, 1.5), 784, 9.0, "<think>a</think><answer>b</answer>", captions=("a", "b")),
     ToolCall("get_frame", {"timestamp": 3, "deep": {"er": [1.5, None, "x"]}}, executed=False, message="no"),
     Trajectory("v:x:y", ("one", "two"), (ToolCall("get_frame", {"timestamp": 3}, True),), tools=False),
 ]
@@ -57,13 +57,13 @@ def test_no_digit_of_a_second_is_lost(ends):
 
 
 def test_evidence_keeps_its_kind(tmp_path):
-    write_jsonl(tmp_path / "questions.jsonl", [question(Window(1, 2)), question(Moment(1))])
-    kinds = [type(q.evidence) for q in read_jsonl(tmp_path / "questions.jsonl", Question)]
-    assert kinds == [Window, Moment]
+    write_jsonl(tmp_path / "questions.jsonl", [question(Window(1, 2)), question(Timestamp(1))])
+    kinds = [type(q.evidence) for q in read_jsonl(tmp_path / "questions.jsonl", Task)]
+    assert kinds == [Window, Timestamp]
 
 
 def test_a_segment_is_evidence_by_its_moment_if_it_has_one():
-    assert Segment(Window(1, 3), "flash", "loop", moment=2).evidence == Moment(2)
+    assert Segment(Window(1, 3), "flash", "loop", moment=2).evidence == Timestamp(2)
     assert Segment(Window(1, 3), "flash", "loop").evidence == Window(1, 3)
 
 
@@ -76,7 +76,7 @@ def test_a_window_that_is_none_is_refused(start, end):
 @pytest.mark.parametrize("time", [-0.1, float("nan"), float("inf")])
 def test_a_moment_outside_of_time_is_refused(time):
     with pytest.raises(ValidationError):
-        Moment(time)
+        Timestamp(time)
     with pytest.raises(ValidationError):
         Segment(Window(0, 1), "flash", "loop", moment=time)
 

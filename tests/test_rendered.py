@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from medscope.sources.drawing import draw
-from medscope.sources.looks import DETAILS
-from medscope.sources.rendered import FAMILIES, render, sample_recording, write_video
-from medscope.tools import skim_seconds
+from medscope.sources.rendered.drawing import draw
+from medscope.sources.rendered.looks import DETAILS
+from medscope.sources.rendered.world import FAMILIES, render, sample_recording, write_video
+from medscope.environment.tools import skim_seconds
 
 SKIM_FRAMES = 16
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medscope.report import (
+from medscope.reporting.report import (
     README_COLUMNS,
     README_MARKS,
     describe_markdown,

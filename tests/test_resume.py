@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
-from medscope.context import Piece
-from medscope.policy import load_policy, tiny_policy
-from medscope.resume import Resumable, last_checkpoint
-from medscope.sft import Example, fine_tune
+from medscope.agents.context import TokenSpan
+from medscope.agents.policy import load_policy, tiny_policy
+from medscope.training.resume import Resumable, last_checkpoint
+from medscope.training.sft import Example, fine_tune
 
 STEPS, SAVED = 4, 2
 
@@ -30,12 +30,12 @@ def trained(scratch, monkeypatch, kill_at=None, base=None):
     set_seed(0)
     policy = load_policy(base, lora_rank=4) if base else tiny_policy(seed=0)
     examples = [
-        Example((Piece(policy.encode(f"from {i} s")), Piece([*policy.encode(f"to {i}"), policy.turn_end], spoken=True)))
+        Example((TokenSpan(policy.encode(f"from {i} s")), TokenSpan([*policy.encode(f"to {i}"), policy.turn_end], assistant=True)))
         for i in range(24)
     ]
     with monkeypatch.context() as patch:
         if kill_at:
-            patch.setattr("medscope.sft.show_as_text", lambda trainer: trainer.add_callback(KillAt(kill_at)))
+            patch.setattr("medscope.training.sft.show_as_text", lambda trainer: trainer.add_callback(KillAt(kill_at)))
         log = fine_tune(policy, examples, examples[:4], scratch, STEPS, 4, 1e-2, warm_up_steps=1, save_steps=SAVED)
     return policy.model.state_dict(), log
 

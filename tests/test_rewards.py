@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medscope.ga_grpo import modulated_advantages
-from medscope.judge import exact_judge
+from medscope.training.ga_grpo import modulated_advantages
+from medscope.evaluation.judge import exact_judge
 from medscope.metrics import temporal_iou
-from medscope.records import Moment, Window
+from medscope.records import Timestamp, Window
 from medscope.rewards import RewardSettings, crop_reward, format_reward, frame_reward, reward
-from medscope.update import policy_loss
+from medscope.training.update import policy_loss
 
 EVIDENCE = Window(0, 100)
 MISS = Window(100, 130)  # touches the evidence, shares nothing with it
@@ -81,7 +81,7 @@ def test_the_constants_of_the_crop_reward():
 @pytest.mark.parametrize("start, end, earned", [(3, 9, 1), (4, 5, 1), (5, 8, 1), (2, 5, 1), (5.01, 8, 0), (0, 4.99, 0)])
 @pytest.mark.parametrize("form", ["paper", "monotone"])
 def test_a_crop_of_a_moment_earns_1_if_it_contains_it(start, end, earned, form):
-    assert crop_reward(Window(start, end), Moment(5), form=form) == earned
+    assert crop_reward(Window(start, end), Timestamp(5), form=form) == earned
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,11 @@ def test_a_crop_of_a_moment_earns_1_if_it_contains_it(start, end, earned, form):
         (0, EVIDENCE, 1),
         (100, EVIDENCE, 1),
         (100.1, EVIDENCE, 0),
-        (5, Moment(5), 1),
-        (5.25, Moment(5), 0.75),
-        (4.25, Moment(5), 0.25),
-        (6, Moment(5), 0),
-        (60, Moment(5), 0),
+        (5, Timestamp(5), 1),
+        (5.25, Timestamp(5), 0.75),
+        (4.25, Timestamp(5), 0.25),
+        (6, Timestamp(5), 0),
+        (60, Timestamp(5), 0),
     ],
 )
 def test_frame_reward_by_hand(time, evidence, earned):
@@ -102,7 +102,7 @@ def test_frame_reward_by_hand(time, evidence, earned):
 
 
 def test_without_a_call_there_is_no_evidence_reward():
-    for evidence in (EVIDENCE, Moment(5)):
+    for evidence in (EVIDENCE, Timestamp(5)):
         assert crop_reward(None, evidence) == frame_reward(None, evidence) == 0
 
 

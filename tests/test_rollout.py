@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from medscope.context import Piece
-from medscope.dialogue import call_text, execute_call
-from medscope.environment import ClinicalVideoEnvironment
-from medscope.policy import Policy
-from medscope.rollout import Rollout, roll_out
-from medscope.suite.questions import questions as ask
+from medscope.agents.context import TokenSpan
+from medscope.environment.dialogue import call_text, execute_call
+from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.agents.policy import Policy
+from medscope.agents.rollout import Rollout, generate
+from medscope.suite.tasks import questions as ask
 
 GROUP = 3
 
 
 def full_logps(policy: Policy, ids: list[int], images: list) -> torch.Tensor:
-    """Log-probabilities [tokens - 1, vocabulary] of one plain forward over the whole dialogue, unspoken banned."""
+    """Log-probabilities [tokens - 1, vocabulary] of one plain forward over the whole dialogue, suppressed_tokens banned."""
     tokens = torch.tensor([ids])
     with torch.no_grad():
         logits = policy.model(
@@ -24,12 +24,12 @@ def full_logps(policy: Policy, ids: list[int], images: list) -> torch.Tensor:
             mm_token_type_ids=(tokens == policy.image_token).int(),
             **policy.pixels(images),
         ).logits[0]
-    logits[:, policy.unspoken] = -torch.inf
+    logits[:, policy.suppressed_tokens] = -torch.inf
     return torch.log_softmax(logits, dim=-1)
 
 
-def spoken_reference(policy: Policy, rollout: Rollout, piece: Piece) -> list[float]:
-    """The plain forward's log-probabilities of one spoken piece."""
+def spoken_reference(policy: Policy, rollout: Rollout, piece: TokenSpan) -> list[float]:
+    """The plain forward's log-probabilities of one assistant piece."""
     logps = full_logps(policy, rollout.prompt.ids + rollout.completion, rollout.prompt.images + rollout.images)
     before = 0
     for other in rollout.pieces:
@@ -46,8 +46,8 @@ def recordings(operation, clip):
 
 
 @pytest.fixture
-def environments(recordings, store, tiny_limits):
-    made = [ClinicalVideoEnvironment(store, tiny_limits) for _ in range(GROUP * len(recordings))]
+def environments(recordings, store, tiny_budget):
+    made = [ClinicalVideoEnvironment(store, tiny_budget) for _ in range(GROUP * len(recordings))]
     for i, environment in enumerate(made):
         environment.reset(path=recordings[i // GROUP].path)
     return made
@@ -67,7 +67,7 @@ def test_logps_of_ragged_groups_equal_a_plain_forward(policy, environments, reco
     torch.manual_seed(0)
     questions = ["What goes wrong in the staining?", "When does the incision take place?"]
     forced = ragged_turns(len(environments))
-    rollouts = roll_out(
+    rollouts = generate(
         policy, environments, questions, GROUP, temperature=1.0, max_turn_tokens=16, forced_turns=forced
     )
     assert len({len(r.completion) for r in rollouts}) > 1, "the test wants ragged rollouts"
@@ -79,7 +79,7 @@ def test_logps_of_ragged_groups_equal_a_plain_forward(policy, environments, reco
 
 def test_greedy_equals_stock_generate(policy, environments, recordings):
     """Without tools in the way: the same tokens as transformers' own generate on every prompt."""
-    rollouts = roll_out(
+    rollouts = generate(
         policy, environments[::GROUP], ["What follows the incision?"] * len(recordings), max_turn_tokens=12
     )
     for rollout in rollouts:
@@ -91,24 +91,24 @@ def test_greedy_equals_stock_generate(policy, environments, recordings):
             **policy.pixels(rollout.prompt.images),
             max_new_tokens=12,
             do_sample=False,
-            suppress_tokens=policy.unspoken,
+            suppress_tokens=policy.suppressed_tokens,
         )[0, ids.shape[1] :].tolist()
         assert rollout.completion == stock[: len(rollout.completion)]
 
 
 def test_unspoken_tokens_are_never_sampled(policy, environments, recordings):
     torch.manual_seed(1)
-    rollouts = roll_out(policy, environments, ["?"] * len(recordings), GROUP, temperature=5.0, max_turn_tokens=40)
-    spoken = {token for r in rollouts for piece in r.pieces if piece.spoken for token in piece.ids}
-    assert not spoken & set(policy.unspoken)
+    rollouts = generate(policy, environments, ["?"] * len(recordings), GROUP, temperature=5.0, max_turn_tokens=40)
+    assistant = {token for r in rollouts for piece in r.pieces if piece.assistant for token in piece.ids}
+    assert not assistant & set(policy.suppressed_tokens)
 
 
 def test_cached_features_do_not_change_a_rollout(policy, environments, recordings):
-    plain = roll_out(policy, environments[::GROUP], ["?"] * len(recordings), max_turn_tokens=8)
+    plain = generate(policy, environments[::GROUP], ["?"] * len(recordings), max_turn_tokens=8)
     policy.cache_features = True
     try:
         for _ in range(2):  # filled, then used
-            again = roll_out(policy, environments[::GROUP], ["?"] * len(recordings), max_turn_tokens=8)
+            again = generate(policy, environments[::GROUP], ["?"] * len(recordings), max_turn_tokens=8)
             assert [r.completion for r in again] == [r.completion for r in plain]
     finally:
         policy.cache_features = False
@@ -126,19 +126,19 @@ def test_a_dialogue_without_end_stops_at_the_call_limit(policy, environments):
 
 def test_number_of_environments_must_match(policy, environments):
     with pytest.raises(ValueError, match="need as many environments"):
-        roll_out(policy, environments[:2], ["?"], group=3)
+        generate(policy, environments[:2], ["?"], group=3)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_logps_equal_a_plain_forward_when_turns_end_at_different_tokens(caller, environments, recordings, seed):
     torch.manual_seed(seed)
     questions = [ask(recording, np.random.default_rng(0))[0].text for recording in recordings]
-    rollouts = roll_out(caller, environments, questions, GROUP, temperature=1.0, max_turn_tokens=60)
+    rollouts = generate(caller, environments, questions, GROUP, temperature=1.0, max_turn_tokens=60)
     assert max(len(r.turns) for r in rollouts) > 1, "the test wants turns after a response"
     assert len({len(r.pieces[0].ids) for r in rollouts}) > 1, "the test wants turns of different length"
     for rollout in rollouts:
-        spoken = [piece for piece in rollout.pieces if piece.spoken]
-        reference = [logp for piece in spoken for logp in spoken_reference(caller, rollout, piece)]
+        assistant = [piece for piece in rollout.pieces if piece.assistant]
+        reference = [logp for piece in assistant for logp in spoken_reference(caller, rollout, piece)]
         np.testing.assert_allclose(rollout.logps, reference, atol=1e-4)
 
 
@@ -148,7 +148,7 @@ def test_without_tools_a_call_is_not_executed_and_ends_the_dialogue(caller, envi
     for tools, calls in ((True, 1), (False, 0)):
         for environment, recording in zip(environments[::GROUP], recordings, strict=True):
             environment.reset(path=recording.path)
-        rollouts = roll_out(
+        rollouts = generate(
             caller, environments[::GROUP], questions, tools=tools, max_turn_tokens=8, forced_turns=forced
         )
         assert all(len(r.environment._calls) >= calls and len(r.turns) >= 1 + calls for r in rollouts)

@@ -7,12 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from medscope.dialogue import is_well_formed, parse_answer, parse_window, window_text
+from medscope.environment.dialogue import is_well_formed, parse_answer, parse_window, window_text
 from medscope.metrics import evidence_window
-from medscope.records import Caption, Moment, Window
+from medscope.records import Caption, Timestamp, Window
 from medscope.suite.captions import captions, describe, storyline
-from medscope.suite.questions import questions, rejections, too_long
-from medscope.suite.warm_up import captioned_lessons, framed_lessons, lesson_blocks
+from medscope.suite.tasks import questions, rejections, too_long
+from medscope.suite.warm_up import captioned_examples, framed_examples, warm_up_blocks
 
 
 def ask(recording):
@@ -71,7 +71,7 @@ def test_operations_are_asked_for_windows_and_clips_for_moments(operation, clip)
     assert Counter(q.kind for q in ask(operation)) == {"instrument": 6, "complication": 6, "grounding": 6, "order": 5}
     assert Counter(q.kind for q in ask(clip)) == {"instrument": 3}
     assert all(isinstance(q.evidence, Window) for q in ask(operation))
-    assert all(isinstance(q.evidence, Moment) for q in ask(clip))
+    assert all(isinstance(q.evidence, Timestamp) for q in ask(clip))
 
 
 @pytest.mark.parametrize(
@@ -107,27 +107,27 @@ def test_a_phase_that_comes_twice_is_not_asked_for(operation):
         (Window(0, 70.1), 100, True),
         (Window(0, 300), 1000, False),
         (Window(0, 301), 1000, True),
-        (Moment(3), 6, False),
+        (Timestamp(3), 6, False),
     ],
 )
 def test_evidence_of_more_than_70_percent_or_300_s_is_too_long(evidence, duration, long):
     assert too_long(evidence, duration) is long
 
 
-def teach(recording, store, limits, skims=5, looks=2):
-    return framed_lessons(ask(recording), {recording.video: recording}, store, limits, skims, looks, 0.5, 0)
+def teach(recording, store, budget, skims=5, looks=2):
+    return framed_examples(ask(recording), {recording.video: recording}, store, budget, skims, looks, 0.5, 0)
 
 
-def test_storyline_lessons_tell_an_excerpt_in_the_seconds_of_its_own_clock(recording, store, tiny_limits):
+def test_storyline_lessons_tell_an_excerpt_in_the_seconds_of_its_own_clock(recording, store, tiny_budget):
     asked = {question.text: question for question in ask(recording)}
-    lessons = [le for le in teach(recording, store, tiny_limits) if le.max_pixels == tiny_limits.skim_pixels]
-    assert len({lesson.clock for lesson in lessons}) > 3
+    lessons = [le for le in teach(recording, store, tiny_budget) if le.max_pixels == tiny_budget.skim_pixels]
+    assert len({lesson.time_offset for lesson in lessons}) > 3
     for lesson in lessons:
         question, seconds = asked[lesson.text], list(lesson.seconds)
-        shown = [second + lesson.clock for second in seconds]
-        assert is_well_formed([lesson.turn]) and len(seconds) <= tiny_limits.skim_frames
+        shown = [second + lesson.time_offset for second in seconds]
+        assert is_well_formed([lesson.turn]) and len(seconds) <= tiny_budget.skim_frames
         assert seconds == sorted(map(round, seconds)) and seconds[0] >= 0 and seconds[-1] <= recording.duration
-        assert shown[0] >= 0 and shown[-1] < lesson.end <= recording.duration + lesson.clock
+        assert shown[0] >= 0 and shown[-1] < lesson.end <= recording.duration + lesson.time_offset
         assert any(evidence_window(question.evidence).contains(second) for second in seconds)
         if question.kind == "grounding":
             window = parse_window(parse_answer(lesson.turn))
@@ -137,12 +137,12 @@ def test_storyline_lessons_tell_an_excerpt_in_the_seconds_of_its_own_clock(recor
 
 
 def test_captioned_lessons_tell_the_story_of_their_captions(store):
-    lessons = captioned_lessons(50, 20, 0.6, seed=0)
-    assert lessons == captioned_lessons(50, 20, 0.6, seed=0) != captioned_lessons(50, 20, 0.6, seed=1)
+    lessons = captioned_examples(50, 20, 0.6, seed=0)
+    assert lessons == captioned_examples(50, 20, 0.6, seed=0) != captioned_examples(50, 20, 0.6, seed=1)
     slack = set()
     for lesson in lessons:
         assert is_well_formed([lesson.turn]) and 3 <= len(lesson.captions) == len(lesson.seconds) <= 20
-        text = lesson_blocks(lesson, "", store)[0]["text"]
+        text = warm_up_blocks(lesson, "", store)[0]["text"]
         for caption, second in zip(lesson.captions, lesson.seconds, strict=True):
             assert f" {caption}<|vision_end|> {second:g}s" in text and f"{caption} {second:g}" in lesson.turn
         window = parse_window(parse_answer(lesson.turn))
@@ -152,23 +152,23 @@ def test_captioned_lessons_tell_the_story_of_their_captions(store):
     assert slack == {(0, 0), (0, 1), (1, 0), (1, 1)}, "a cautious teacher widens by one anchor, not always"
 
 
-def test_look_lessons_describe_what_a_dense_look_shows(recording, store, tiny_limits):
+def test_look_lessons_describe_what_a_dense_look_shows(recording, store, tiny_budget):
     asked = {question.text: question for question in ask(recording)}
-    lessons = [le for le in teach(recording, store, tiny_limits) if le.max_pixels == tiny_limits.crop_pixels]
+    lessons = [le for le in teach(recording, store, tiny_budget) if le.max_pixels == tiny_budget.crop_pixels]
     assert len(lessons) == 2 * sum(q.kind in ("instrument", "complication") for q in asked.values())
     for lesson in lessons:
         question = asked[lesson.text]
         segment = next(s for s in recording.segments if s.phase == question.phase)
-        assert lesson.clock == 0 and len(lesson.seconds) <= tiny_limits.crop_frames
+        assert lesson.time_offset == 0 and len(lesson.seconds) <= tiny_budget.crop_frames
         assert lesson.seconds[-1] < lesson.end <= recording.duration
         assert is_well_formed([lesson.turn]) and describe(segment) in lesson.turn
         assert parse_answer(lesson.turn) == question.answer
 
 
-def test_the_frames_of_a_lesson_are_labelled_on_its_clock(recording, store, tiny_limits):
-    """A turn tells its storyline on this clock; labels on another one would teach a model to make seconds up."""
-    for lesson in teach(recording, store, tiny_limits):
-        blocks = lesson_blocks(lesson, recording.path, store)
+def test_the_frames_of_a_lesson_are_labelled_on_its_clock(recording, store, tiny_budget):
+    """A turn tells its storyline on this time_offset; labels on another one would teach a model to make seconds up."""
+    for lesson in teach(recording, store, tiny_budget):
+        blocks = warm_up_blocks(lesson, recording.path, store)
         labels = [float(b["text"].strip(" ends")) for b in blocks if b["type"] == "text"]
-        assert labels[:-1] == pytest.approx([second + lesson.clock for second in lesson.seconds], abs=0.51)
+        assert labels[:-1] == pytest.approx([second + lesson.time_offset for second in lesson.seconds], abs=0.51)
         assert labels[-1] == lesson.end and sum(b["type"] == "image" for b in blocks) == len(lesson.seconds)

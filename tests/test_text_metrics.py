@@ -2,8 +2,8 @@
 
 import pytest
 
-from medscope import text_metrics
-from medscope.text_metrics import RATINGS, meteor, ngram_scores, rated, read_rating, rouge_l
+from medscope.evaluation import text_metrics
+from medscope.evaluation.text_metrics import RATINGS, meteor, ngram_scores, rated, read_rating, rouge_l
 
 REFERENCES = [
     "the surgeon makes a small incision with a blade then stains the eye",

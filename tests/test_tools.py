@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medscope.environment import ClinicalVideoEnvironment
+from medscope.environment.environment import ClinicalVideoEnvironment
 from medscope.records import Window
-from medscope.tools import Limits, ToolError, crop_seconds, crop_window, frame_seconds, skim_seconds
+from medscope.environment.tools import ToolBudget, ToolError, crop_seconds, crop_window, frame_seconds, skim_seconds
 
 DURATIONS = st.floats(0.04, 20_000)
 RATES = st.sampled_from([1, 2, 10, 23.976, 25, 29.97, 30, 59.94])
@@ -40,7 +40,7 @@ def test_the_skim_is_whole_ordered_seconds_from_0_inside_the_video(duration, ski
 @example(10.0, 25, 0.0, 0.5, 128)  # the middles between the samples lie between two frames
 def test_a_crop_shows_ordered_seconds_of_its_window_and_never_too_many(duration, fps, start, end, crop_frames):
     window = Window(*sorted((start * duration, end * duration)))
-    seconds = crop_seconds(window, fps, Limits(crop_frames=crop_frames))
+    seconds = crop_seconds(window, fps, ToolBudget(crop_frames=crop_frames))
     assert all(window.contains(second) for second in seconds)
     assert increases(seconds) and 1 <= len(seconds) <= crop_frames
     assert len(seconds) <= max(1, math.floor(window.length * fps + 1e-3))  # no denser than the file
@@ -49,13 +49,13 @@ def test_a_crop_shows_ordered_seconds_of_its_window_and_never_too_many(duration,
 @pytest.mark.parametrize("fps", [2, 4, 10, 25, 30, 50])
 def test_a_crop_as_dense_as_the_file_shows_each_of_its_frames_once(fps):
     for start in range(50):
-        seconds = crop_seconds(Window(start, start + 2), fps, Limits())
+        seconds = crop_seconds(Window(start, start + 2), fps, ToolBudget())
         assert nearest_frames(seconds, fps, 100 * fps) == list(range(start * fps, (start + 2) * fps))
 
 
 def test_a_crop_shows_whole_seconds_once_they_are_2_s_apart():
-    assert crop_seconds(Window(10, 26), 25, Limits(crop_frames=8)) == [11, 13, 15, 17, 19, 21, 23, 25]
-    closer = crop_seconds(Window(10, 22), 25, Limits(crop_frames=8))
+    assert crop_seconds(Window(10, 26), 25, ToolBudget(crop_frames=8)) == [11, 13, 15, 17, 19, 21, 23, 25]
+    closer = crop_seconds(Window(10, 22), 25, ToolBudget(crop_frames=8))
     assert closer == pytest.approx([10.75 + 1.5 * i for i in range(8)], abs=0.02)
 
 
@@ -81,7 +81,7 @@ def test_a_frame_call_shows_the_three_nearest_frames(timestamp, shown):
 @given(DURATIONS, st.floats(0, 30_000), st.floats(0, 30_000))
 def test_a_crop_window_lies_inside_the_video_or_is_refused(duration, start, end):
     try:
-        window = crop_window(start, end, duration, Limits())
+        window = crop_window(start, end, duration, ToolBudget())
     except ToolError:
         assert end < start or start >= duration or min(end, duration) - start < 1
     else:
@@ -89,14 +89,14 @@ def test_a_crop_window_lies_inside_the_video_or_is_refused(duration, start, end)
 
 
 def test_a_video_shorter_than_the_shortest_window_can_be_cropped_whole():
-    assert crop_window(0, 1, 0.8, Limits()) == Window(0, 0.8)
+    assert crop_window(0, 1, 0.8, ToolBudget()) == Window(0, 0.8)
 
 
-@pytest.mark.parametrize("name", list(Limits.__dataclass_fields__))
+@pytest.mark.parametrize("name", list(ToolBudget.__dataclass_fields__))
 @pytest.mark.parametrize("value", [0, -1, "many", math.nan])
 def test_limits_are_positive_numbers(name, value):
     with pytest.raises(ValidationError, match=name):
-        replace(Limits(), **{name: value})
+        replace(ToolBudget(), **{name: value})
 
 
 CROP = {"start_time": 10, "end_time": 20}
@@ -144,8 +144,8 @@ def test_the_sixth_call_is_refused_whatever_the_first_five_were(environment):
     assert environment._window is None
 
 
-def test_calls_keep_to_the_frames_and_pixels_of_their_limits(store, operation, tiny_limits):
-    environment = ClinicalVideoEnvironment(store, tiny_limits)
+def test_calls_keep_to_the_frames_and_pixels_of_their_limits(store, operation, tiny_budget):
+    environment = ClinicalVideoEnvironment(store, tiny_budget)
     environment.reset(path=operation.path)
     shown = {
         "skim": (environment._skim(), 20, 784),

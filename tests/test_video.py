@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from media import grey_frames, level_index, packaged_video, turned_right, write_audio, write_mp4, write_ultrasound
 
-import medscope.video as video_module
-from medscope.environment import ClinicalVideoEnvironment
-from medscope.tools import Limits
-from medscope.video import DECODERS, FrameStore, Video, VideoError, fit, open_video
+import medscope.environment.video as video_module
+from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.environment.tools import ToolBudget
+from medscope.environment.video import DECODERS, FrameStore, Video, VideoError, fit, open_video
 
 TENTHS = np.arange(12) / 10
 UNEVEN = np.array([0, 0.1, 0.2, 0.7, 0.75, 0.8, 1.8, 2.8, 2.9, 3.0, 3.3, 3.6])
@@ -107,8 +107,8 @@ def test_an_unknown_decoder_is_refused(even):
         open_video(even, "guess")
 
 
-def test_a_video_of_one_frame_can_be_looked_at(tmp_path, tiny_limits):
-    environment = ClinicalVideoEnvironment(FrameStore(), tiny_limits)
+def test_a_video_of_one_frame_can_be_looked_at(tmp_path, tiny_budget):
+    environment = ClinicalVideoEnvironment(FrameStore(), tiny_budget)
     environment.reset(path=str(write_mp4(tmp_path / "still.mp4", [0.0])))
     assert [block["text"] for block in environment.get_frame(0)[1::2]] == [" 0s"]
 
@@ -209,7 +209,7 @@ def test_no_reader_is_open_when_python_ends(large):
     code = f"""
 import atexit
 atexit.register(lambda: print(len(video._decoder.readers)))  # the first to be registered is the last to be called
-from medscope.video import open_video
+from medscope.environment.video import open_video
 video = open_video({str(large)!r})
 video.read([0], (28, 28))
 print(len(video._decoder.readers))"""
@@ -240,8 +240,8 @@ def test_real_recordings_pass_through_the_tools(name, size, frames, duration, de
     assert len(video.starts) == frames and video.duration == pytest.approx(duration, abs=0.01)
     assert video.read([0, frames - 1]).shape == (2, size[1], size[0], 3)
 
-    limits = Limits(crop_frames=30)
-    environment = ClinicalVideoEnvironment(FrameStore(decoder), limits)
+    budget = ToolBudget(crop_frames=30)
+    environment = ClinicalVideoEnvironment(FrameStore(decoder), budget)
     environment.reset(path=str(path))
     crop = environment.crop_video(0, min(1.0, video.duration))
     look = environment.get_frame(duration / 2)

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medscope.environment import ClinicalVideoEnvironment
-from medscope.records import Caption, Lesson, Question, Recording, Trajectory, read_jsonl, write_jsonl
-from medscope.sources.rendered import render
+from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.records import Caption, WarmUpExample, Task, Recording, Trajectory, read_jsonl, write_jsonl
+from medscope.sources.rendered.world import render
 from medscope.suite.captions import captions
-from medscope.suite.open_questions import OPEN_FAMILIES, OPEN_KINDS, open_questions
-from medscope.suite.questions import CHALLENGING, questions
+from medscope.suite.free_text import OPEN_FAMILIES, OPEN_KINDS, open_questions
+from medscope.suite.tasks import CHALLENGING, questions
 from medscope.suite.trajectories import make_trajectories
-from medscope.suite.warm_up import captioned_lessons, framed_lessons
-from medscope.tools import Limits
-from medscope.video import FrameStore
+from medscope.suite.warm_up import captioned_examples, framed_examples
+from medscope.environment.tools import ToolBudget
+from medscope.environment.video import FrameStore
 
 if TYPE_CHECKING:
-    from medscope.layout import Layout
+    from medscope.pipeline.layout import Layout
 
 FILES = {
     "recordings": Recording,
     "captions": Caption,
-    "question_list": Question,
-    "lessons": Lesson,
+    "question_list": Task,
+    "lessons": WarmUpExample,
     "trajectories": Trajectory,
 }
 
@@ -36,8 +36,8 @@ class Suite:
 
     recordings: list[Recording]
     captions: list[Caption]
-    question_list: list[Question]
-    lessons: list[Lesson]  # stage I
+    question_list: list[Task]
+    lessons: list[WarmUpExample]  # stage I
     trajectories: list[Trajectory]  # stage II: VCoT with tools, CoT without
     rejected: dict[str, int] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Suite:
         return {recording.video: recording for recording in self.recordings}
 
     @cached_property
-    def questions(self) -> dict[str, Question]:
+    def questions(self) -> dict[str, Task]:
         return {question.id: question for question in self.question_list}
 
     def recording(self, trajectory: Trajectory) -> Recording:
@@ -57,26 +57,26 @@ def build_suite(
     place: "Layout",
     counts: dict[tuple[str, str], int],
     store: FrameStore,
-    limits: Limits,
+    budget: ToolBudget,
     skims_per_question: int,
     captioned: int,
     looks_per_question: int,
     questions_per_video: int,
     open_per_video: int,
-    caution: float,
+    boundary_slack: float,
     direct_share: float,
     seed: int,
     workers: int,
 ) -> Suite:
     """Render, caption, ask, verify and teach; write everything below `place`."""
-    recordings = render(counts, place.videos, seed, limits.skim_frames, workers)
+    recordings = render(counts, place.videos, seed, budget.skim_frames, workers)
     by_video = {recording.video: recording for recording in recordings}
     asked = [q for i, r in enumerate(recordings) for q in questions(r, np.random.default_rng([seed, 2, i]))]
     whole = [q for q in asked if q.split in ("warm_up", "eval")]
     asked = whole + [q for split in ("sft", "rl") for q in _sample(asked, split, questions_per_video, seed)]
     split = {name: [q for q in asked if q.split == name] for name in ("warm_up", "sft")}
-    lessons = captioned_lessons(captioned, limits.skim_frames, caution, seed) + framed_lessons(
-        split["warm_up"], by_video, store, limits, skims_per_question, looks_per_question, caution, seed
+    lessons = captioned_examples(captioned, budget.skim_frames, boundary_slack, seed) + framed_examples(
+        split["warm_up"], by_video, store, budget, skims_per_question, looks_per_question, boundary_slack, seed
     )
     described = [
         question
@@ -86,9 +86,9 @@ def build_suite(
     ]
     taught_open = _sample(described, "sft", open_per_video, seed)
     asked += taught_open + [q for q in described if q.split == "eval"]
-    environment = ClinicalVideoEnvironment(store, limits)
+    environment = ClinicalVideoEnvironment(store, budget)
     taught = split["sft"] + taught_open
-    trajectories, rejected = make_trajectories(taught, by_video, environment, caution, direct_share, seed)
+    trajectories, rejected = make_trajectories(taught, by_video, environment, boundary_slack, direct_share, seed)
     suite = Suite(
         recordings, [c for r in recordings for c in captions(r)], asked, lessons, trajectories, dict(rejected)
     )
@@ -97,10 +97,10 @@ def build_suite(
     return suite
 
 
-def _sample(asked: list[Question], split: str, most: int, seed: int) -> list[Question]:
+def _sample(asked: list[Task], split: str, most: int, seed: int) -> list[Task]:
     """At most `most` questions per video of a split: many videos teach more than many questions about each."""
     rng = np.random.default_rng([seed, 6])
-    by_video: dict[str, list[Question]] = {}
+    by_video: dict[str, list[Task]] = {}
     for question in asked:
         if question.split == split:
             by_video.setdefault(question.video, []).append(question)

@@ -9,15 +9,15 @@ from collections import Counter
 import numpy as np
 from tqdm import tqdm
 
-from medscope.dialogue import execute_call, is_well_formed, parse_answer
-from medscope.environment import Blocks, ClinicalVideoEnvironment
-from medscope.judge import exact_judge
+from medscope.environment.dialogue import execute_call, is_well_formed, parse_answer
+from medscope.environment.environment import Blocks, ClinicalVideoEnvironment
+from medscope.evaluation.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
-from medscope.records import Question, Recording, Trajectory
-from medscope.suite.open_questions import OPEN_KINDS, open_turns
-from medscope.suite.questions import CHALLENGING
-from medscope.suite.teacher import Teacher
-from medscope.tools import skim_seconds
+from medscope.records import Task, Recording, Trajectory
+from medscope.suite.free_text import OPEN_KINDS, open_turns
+from medscope.suite.tasks import CHALLENGING
+from medscope.suite.teachers.scripted import Teacher
+from medscope.environment.tools import skim_seconds
 
 MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another phase does not
 
@@ -51,10 +51,10 @@ def seconds_of(response: Blocks | None) -> list[float]:
 
 
 def make_trajectories(
-    questions: list[Question],
+    questions: list[Task],
     recordings: dict[str, Recording],
     environment: ClinicalVideoEnvironment,
-    caution: float,
+    boundary_slack: float,
     direct_share: float,
     seed: int,
 ) -> tuple[list[Trajectory], Counter]:
@@ -68,8 +68,8 @@ def make_trajectories(
     rng = np.random.default_rng([seed, 3])
     for number, question in enumerate(tqdm(questions, desc="trajectories", unit="question")):
         recording = recordings[question.video]
-        seconds = skim_seconds(recording.duration, environment._limits.skim_frames)
-        teacher = Teacher(recording, question, seconds, recording.duration, caution, [seed, 4, number])
+        seconds = skim_seconds(recording.duration, environment._budget.skim_frames)
+        teacher = Teacher(recording, question, seconds, recording.duration, boundary_slack, [seed, 4, number])
         if teacher.hypothesis() is None:
             rejected["unseen in the skim"] += 1
             continue

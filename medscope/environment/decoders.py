@@ -1,0 +1,88 @@
+"""Two decoders behind one seam: a path in, the presentation time of every frame and frames by index out."""
+
+import weakref
+from bisect import bisect_right
+from itertools import groupby
+from typing import Any
+
+import av
+import numpy as np
+
+Size = tuple[int, int]  # width, height
+# Containers that hold their own frames. Playlists (ffconcat, HLS) are not among them: they open other files.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg"
+
+
+def open_container(path: str) -> av.container.InputContainer:
+    """Open a file as one of `CONTAINERS`, whatever its name says. Raises `av.FFmpegError` for anything else."""
+    return av.open(path, options={"format_whitelist": CONTAINERS})
+
+
+class DecordReader:
+    """decord: fast to open; it scales large frames itself."""
+
+    def __init__(self, path: str):
+        self.path = path
+        reader = self._open(None)
+        self.readers = {None: reader}
+        weakref.finalize(self, self.readers.clear)  # a scaling reader still alive when Python ends crashes the process
+        stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
+        self.starts = stamps.reshape(-1, 2)[:, 0]
+
+    def _open(self, size: Size | None) -> Any:
+        import torch  # noqa: F401  decord must be loaded after torch, or both crash in their OpenMP runtimes
+        from decord import VideoReader, cpu
+
+        width, height = size or (-1, -1)
+        return VideoReader(self.path, ctx=cpu(0), num_threads=1, width=width, height=height)
+
+    def read(self, indices: list[int], size: Size | None) -> np.ndarray:
+        if size not in self.readers:
+            self.readers.pop(None, None)  # a large video, from now on read in the sizes of skim, crop and frame
+            self.readers[size] = self._open(size)
+        return self.readers[size].get_batch(indices).asnumpy()
+
+
+class PyAVReader:
+    """PyAV: reads the whole file once for its index, then seeks by keyframe."""
+
+    def __init__(self, path: str):
+        self.path = path
+        with open_container(path) as container:
+            stream = container.streams.video[0]
+            self.time_base = float(stream.time_base)
+            packets = [p for p in container.demux(stream) if p.pts is not None]
+            self.pts = sorted(packet.pts for packet in packets)
+            self.keys = sorted(packet.pts for packet in packets if packet.is_keyframe) or self.pts[:1]
+            if len(packets) < stream.frames:
+                raise EOFError(f"it holds {len(packets)} of {stream.frames} frames; is the file truncated?")
+        self.starts = np.asarray(self.pts, dtype=np.float64) * self.time_base
+
+    def read(self, indices: list[int], size: Size | None) -> np.ndarray:
+        wanted = {self.pts[i] for i in indices}
+        found: dict[int, np.ndarray] = {}
+        with open_container(self.path) as container:
+            stream = container.streams.video[0]
+            for key, targets in groupby(sorted(wanted), self._key):
+                last = max(targets)
+                container.seek(key, stream=stream)
+                for frame in container.decode(stream):
+                    if frame.pts in wanted:
+                        found[frame.pts] = self._picture(frame, size)
+                    if frame.pts is not None and frame.pts >= last:
+                        break
+        return np.stack([found[self.pts[i]] for i in indices])
+
+    @staticmethod
+    def _picture(frame: av.VideoFrame, size: Size | None) -> np.ndarray:
+        """Upright, as decord gives it: FFmpeg's rotation is counter-clockwise, in degrees."""
+        turns = round(frame.rotation / 90)
+        width, height = (size if turns % 2 == 0 else size[::-1]) if size else (None, None)
+        return np.rot90(frame.to_ndarray(format="rgb24", width=width, height=height), turns)
+
+    def _key(self, pts: int) -> int:
+        """The keyframe from which a frame is decoded."""
+        return self.keys[max(0, bisect_right(self.keys, pts) - 1)]
+
+
+DECODERS = {"decord": DecordReader, "pyav": PyAVReader}

@@ -1,0 +1,84 @@
+"""A store of resized frames of many videos: every frame is decoded once and shared by rollouts and threads."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import RLock
+
+from PIL import Image
+
+from medscope.environment.video import Video, fit, fitted, open_video
+
+LARGE = 640 * 480  # pixels from which the decoder itself scales down (benchmarks/tool_latency.py)
+OPEN_PIXELS = 8 * 1920 * 1080  # of all open videos: decord holds more than 100 bytes a pixel for every size it reads
+SMALL_SHARE = 1 / 128  # a video whose frames take no more of the store is decoded whole: one pass instead of many seeks
+READ_AT_ONCE = 64  # frames decoded before they are resized
+
+
+def _read_fitted(video: Video, indices: list[int], max_pixels: int) -> list[Image.Image]:
+    if video.pixels >= max(LARGE, 4 * max_pixels):
+        size = fitted(video.size, max_pixels)
+        return [Image.fromarray(frame).copy() for frame in video.read(indices, size)]  # own memory, not the batch's
+    return [fit(frame, max_pixels) for frame in video.read(indices)]
+
+
+class FrameStore:
+    """Resized frames of many videos in a least-recently-used store bounded in bytes: every frame is decoded once.
+
+    The images carry `info["frame"] = (path, index, max_pixels)`, the key under which a policy may cache features.
+    Threads may share a store: one at a time decodes.
+    """
+
+    def __init__(self, decoder: str = "decord", max_bytes: int = 1 << 30, max_open: int = 256):
+        self.decoder, self.max_bytes, self.max_open = decoder, max_bytes, max_open
+        self.bytes = 0
+        self._lock = RLock()
+        self._frames: OrderedDict[tuple[str, int, int], Image.Image] = OrderedDict()
+        self._videos: OrderedDict[str, Video] = OrderedDict()
+
+    def video(self, path: str) -> Video:
+        """The opened video of a path; the least recently used one is closed where too many are open."""
+        with self._lock:
+            if path not in self._videos:
+                self._videos[path] = open_video(path, self.decoder)
+                while len(self._videos) > 1 and not self._few_open():
+                    self._videos.popitem(last=False)
+            self._videos.move_to_end(path)
+            return self._videos[path]
+
+    def _few_open(self) -> bool:
+        pixels = sum(video.pixels for video in self._videos.values())
+        return len(self._videos) <= self.max_open and pixels <= OPEN_PIXELS
+
+    def frames(self, path: str, times: Sequence[float], max_pixels: int) -> tuple[list[Image.Image], list[float]]:
+        """Frames nearest to `times` (s), at most `max_pixels` each, and their actual times (s)."""
+        with self._lock:
+            video = self.video(path)
+            indices = video.nearest(times)
+            missing = sorted({i for i in indices if (path, i, max_pixels) not in self._frames})
+            if missing and len(video.starts) * max_pixels * 3 <= self.max_bytes * SMALL_SHARE:
+                missing = [i for i in range(len(video.starts)) if (path, i, max_pixels) not in self._frames]
+            fresh = self._decode(video, path, missing, max_pixels)
+            images = [fresh[i] if i in fresh else self._touch((path, i, max_pixels)) for i in indices]
+            self._remember(fresh)
+            return images, [round(float(video.starts[i]), 2) for i in indices]
+
+    def _decode(self, video: Video, path: str, indices: list[int], max_pixels: int) -> dict[int, Image.Image]:
+        fresh: dict[int, Image.Image] = {}
+        for first in range(0, len(indices), READ_AT_ONCE):
+            some = indices[first : first + READ_AT_ONCE]
+            for index, image in zip(some, _read_fitted(video, some, max_pixels), strict=True):
+                image.info["frame"] = (path, index, max_pixels)
+                fresh[index] = image
+        return fresh
+
+    def _remember(self, fresh: dict[int, Image.Image]) -> None:
+        for image in fresh.values():
+            self._frames[image.info["frame"]] = image
+            self.bytes += image.width * image.height * 3
+        while self.bytes > self.max_bytes:
+            _, old = self._frames.popitem(last=False)
+            self.bytes -= old.width * old.height * 3
+
+    def _touch(self, key: tuple[str, int, int]) -> Image.Image:
+        self._frames.move_to_end(key)
+        return self._frames[key]

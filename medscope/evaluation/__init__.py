@@ -1,0 +1,1 @@
+"""Benchmark, judges, evidence audit."""

@@ -1,0 +1,1 @@
+"""The stage launcher and where runs keep their files."""

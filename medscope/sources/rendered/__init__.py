@@ -1,0 +1,1 @@
+"""Procedures drawn by a program: a source whose ground truth is exact."""
