@@ -1,102 +1,122 @@
-"""Where a run keeps its files, and the few things that every notebook does first.
+"""Where a run reads and writes its files.
 
-`Layout(".")` is the pipeline's own layout (data/, checkpoints/, metrics/, outputs/), `Layout("smoke")` the same below
-smoke/, so that a smoke run never touches the results of a real one.
+`Layout("smoke")` keeps everything below smoke/: data/, checkpoints/, predictions/, metrics/, outputs/, scratch/.
+`Layout(".")` means the pipeline's own files, which only the pipeline may write: a run that DVC started, or one that was
+told `--in-place`. Every other run with the folder "." (papermill, Jupyter, the launcher by hand) writes below runs/. It
+reads there what it finds there, the rest from the pipeline's files.
 """
 
 import csv
 import os
 import shutil
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from medscope.files import write_json
+from medscope.pipeline.parameters import ROOT, Parameters
+from medscope.pipeline.provenance import fingerprint
 
-from medscope.training.processes import process_count
-from medscope.records import Task, write_json
-from medscope.pipeline.stage import ROOT, fingerprint
-from medscope.suite.build import Suite
-from medscope.suite.tasks import CHALLENGING
-from medscope.environment.tools import ToolBudget
+IN_PLACE = "MEDSCOPE_IN_PLACE"  # set by `--in-place` for the kernel of the notebook
+OWN_FOLDER = "runs"
+
+
+def runs_in_place() -> bool:
+    """Whether this run may write the pipeline's own files: DVC runs it, or the launcher was told `--in-place`."""
+    return bool(os.environ.get("DVC_STAGE") or os.environ.get(IN_PLACE))
 
 
 class Layout:
-    """The folders of one run, below `folder`."""
+    """The folders of one run. Names of checkpoints, predictions, metrics and curves may hold a folder: `seeds/1`."""
 
     def __init__(self, folder: str | Path):
-        self.root = Path(folder)
+        pipeline = Path(folder).resolve() == ROOT
+        if pipeline and not runs_in_place():
+            self.root, self.lookup = Path(OWN_FOLDER), (Path(OWN_FOLDER), Path("."))
+        else:
+            self.root = Path(".") if pipeline else Path(folder)
+            self.lookup = (self.root,)
+
+    def _read(self, *parts: str) -> Path:
+        """The first place that has the file; where it would be written if none has."""
+        places = [root.joinpath(*parts) for root in self.lookup]
+        return next((path for path in places if path.exists()), places[0])
+
+    def _write(self, *parts: str) -> Path:
+        path = self.root.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     @property
     def suite(self) -> Path:
-        return self.root / "data" / "suite"
+        return self._read("data", "suite")
 
     @property
     def videos(self) -> Path:
-        return self.root / "data" / "videos"
+        return self._read("data", "videos")
 
     def checkpoint(self, name: str) -> Path:
-        return self.root / "checkpoints" / name
+        """A trained policy; FileNotFoundError that says which command trains it."""
+        path = self._read("checkpoints", name)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no checkpoint {path}; {self._fix(name)}")
+        return path
+
+    def _fix(self, name: str) -> str:
+        if Path(".") not in self.lookup:
+            return f"run the stage that trains it with folder={self.root} (`make smoke` makes all of smoke/)"
+        study, _, member = name.rpartition("/")
+        return f"the study `{study}` trains it (make help)" if study else f"`dvc repro {member}` trains it"
+
+    def predictions(self, name: str) -> Path:
+        return self._read("predictions", f"{name}.jsonl")
+
+    def metrics(self, name: str) -> Path:
+        return self._read("metrics", f"{name}.json")
+
+    def curves(self, name: str) -> Path:
+        return self._read("metrics", "curves", f"{name}.csv")
+
+    @property
+    def new_suite(self) -> Path:
+        return self._write("data", "suite")
+
+    @property
+    def new_videos(self) -> Path:
+        return self._write("data", "videos")
+
+    def new_checkpoint(self, name: str) -> Path:
+        return self._write("checkpoints", name)
+
+    def new_predictions(self, name: str) -> Path:
+        return self._write("predictions", f"{name}.jsonl")
 
     def output(self, stage: str, name: str) -> Path:
         """A picture or table of a stage."""
-        folder = self.root / "outputs" / stage
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / name
-
-    def metrics(self, name: str) -> Path:
-        return self.root / "metrics" / f"{name}.json"
+        return self._write("outputs", stage, name)
 
     def write_metrics(self, name: str, value: Any) -> None:
-        write_json(self.metrics(name), value)
+        write_json(self._write("metrics", f"{name}.json"), value)
 
-    def curves(self, name: str) -> Path:
-        return self.root / "metrics" / "curves" / f"{name}.csv"
-
-    def write_curves(self, name: str, history: list[dict[str, float]], quantities: list[str]) -> None:
+    def write_curves(self, name: str, history: Iterable[Mapping[str, float]], quantities: list[str]) -> None:
         """What a trainer logged of `quantities`, one row per step, for `dvc plots` and the ablations."""
         rows: dict[float, dict[str, float]] = {}
         for row in history:
             rows.setdefault(row["step"], {}).update({name: row[name] for name in quantities if name in row})
-        self.curves(name).parent.mkdir(parents=True, exist_ok=True)
-        with self.curves(name).open("w", newline="") as file:
+        with self._write("metrics", "curves", f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, ["step", *quantities])
             writer.writeheader()
             writer.writerows({"step": step, **row} for step, row in rows.items() if row)
 
-    def scratch(self, name: str, parameters: dict[str, Any], *inputs: Path) -> Path:
-        """Where a trainer keeps resume checkpoints: a folder per parameters and inputs: no other run is continued."""
-        return self.root / "scratch" / name / fingerprint(parameters, inputs)
+    def scratch(self, name: str, parameters: Parameters, inputs: Iterable[Path]) -> Path:
+        """Where a trainer keeps resume checkpoints: a folder for exactly these parameters, inputs and code.
+
+        A run with another parameter, data set, start checkpoint or version of the code never continues from it. Call it
+        once, in the notebook's process. `parameters` are those of `begin`, which know their stage; `inputs` files and
+        folders.
+        """
+        return self._write("scratch", name, fingerprint(parameters.stage, parameters, inputs))
 
     def clear_scratch(self, name: str) -> None:
-        """Forget the resume checkpoints of a stage that has ended."""
+        """Forget the resume checkpoints of a stage: last line of its notebook, when all its results are written."""
         shutil.rmtree(self.root / "scratch" / name, ignore_errors=True)
-
-
-def plain(notebook: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a notebook: the plain values among its `globals()`."""
-    return {k: v for k, v in notebook.items() if isinstance(v, int | float | str) and not k.startswith("_")}
-
-
-def tool_budget(notebook: dict[str, Any]) -> ToolBudget:
-    """The tool budget among a notebook's parameters (`globals()`)."""
-    return ToolBudget(**{field.name: notebook[field.name] for field in fields(ToolBudget) if field.name in notebook})
-
-
-def challenging(suite: Suite, family: str, most: int | None = None, split: str = "eval") -> list[Task]:
-    """The challenging questions of a family in a split: whole videos in order, at most `most` questions."""
-    found = [q for q in suite.questions.values() if q.split == split and q.family == family and q.kind in CHALLENGING]
-    return found[:most]
-
-
-def begin() -> None:
-    """First line of every notebook: work from the repository root, with torch pinned to the cores of this process.
-
-    More threads than cores make small models ten times slower. Of several processes each takes the GPU of its own
-    number, or all of them would load their model to the first.
-    """
-    os.chdir(ROOT)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // process_count()))
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))

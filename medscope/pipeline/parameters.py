@@ -1,0 +1,136 @@
+"""The parameters of a stage: declared in its notebook, given by params.yaml, the command line, papermill or Jupyter.
+
+A notebook declares every parameter once, as a commented literal in the cell tagged `parameters`; those values are the
+smoke run. params.yaml has a section per stage with the real values, and a section `world` for what several stages must
+agree on: a stage takes the `world` keys that it declares, its own section wins. No name is accepted and ignored.
+"""
+
+import ast
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medscope.environment.tools import ToolBudget
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = {
+    "synthesize_data": "notebooks/01_synthesize_data.ipynb",
+    "warm_up": "notebooks/02_warm_up.ipynb",
+    "sft": "notebooks/03_sft.ipynb",
+    "ga_grpo": "notebooks/04_ga_grpo.ipynb",
+    "ablations": "notebooks/05_ablations.ipynb",
+    "evaluate": "notebooks/06_evaluate.ipynb",
+    "report": "notebooks/07_report.ipynb",
+}
+INJECTED = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
+
+
+class StageError(ValueError):
+    """Parameters and notebook do not agree, or the stage is unknown."""
+
+
+class Parameters(dict[str, Any]):
+    """Name -> value of every parameter that a notebook declares; `stage` says whose they are."""
+
+    def __init__(self, stage: str, values: Mapping[str, Any]):
+        super().__init__(values)
+        self.stage = stage
+
+    def __reduce__(self):
+        return Parameters, (self.stage, dict(self))
+
+
+def notebook_of(stage: str) -> Path:
+    """The notebook of a stage; `explore` is one, too, but no stage of the pipeline."""
+    return ROOT / NOTEBOOKS.get(stage, f"notebooks/{stage}.ipynb")
+
+
+def begin(stage: str, notebook: dict[str, Any]) -> Parameters:
+    """First line of every notebook: its parameters from its `globals()`, checked; work from the repository root.
+
+    A whole number given for a float becomes a float, in the notebook as well. Raises StageError for a name that
+    papermill was given and the notebook does not declare, and for a value of another type than the declared one.
+    """
+    declared = declared_parameters(notebook_of(stage))
+    refuse_unknown(f"notebook {stage}", injected_names(notebook.get("In", ())), declared)
+    parameters = Parameters(stage, {n: typed(f"{stage}.{n}", notebook[n], value) for n, value in declared.items()})
+    notebook.update(parameters)
+    prepare_process()
+    return parameters
+
+
+def prepare_process() -> None:
+    """Work from the repository root, with torch pinned to the cores and the GPU of this process.
+
+    More threads than cores make small models ten times slower. Of several processes each takes the GPU of its own
+    number, or all of them would load their model to the first.
+    """
+    import torch
+
+    os.chdir(ROOT)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def tool_budget(parameters: Mapping[str, Any]) -> ToolBudget:
+    """The tool budget among a stage's parameters."""
+    return ToolBudget(
+        **{field.name: parameters[field.name] for field in fields(ToolBudget) if field.name in parameters}
+    )
+
+
+def declared_parameters(notebook: Path) -> dict[str, Any]:
+    """Names and defaults in the notebook's `parameters` cell: literals, which are read and never executed."""
+    cells = json.loads(notebook.read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(sources) != 1:
+        raise StageError(f"{notebook} has {len(sources)} cells tagged `parameters`, it needs one")
+    try:
+        return {name: ast.literal_eval(value) for name, value in assignments(sources[0])}
+    except (SyntaxError, ValueError) as error:
+        raise StageError(f"the `parameters` cell of {notebook} holds more than `name = literal`: {error}") from None
+
+
+def assignments(source: str) -> Iterable[tuple[str, ast.expr]]:
+    """Name and value of every `name = value` in the source; ValueError for any other statement."""
+    for node in ast.parse(source).body:
+        if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
+            raise ValueError(f"line {node.lineno} is no `name = value`")
+        yield node.targets[0].id, node.value
+
+
+def injected_names(executed: Iterable[str]) -> list[str]:
+    """Names that papermill has set, from the sources of the executed cells (IPython's `In`)."""
+    return [name for cell in executed if cell.startswith(INJECTED) for name, _ in assignments(cell)]
+
+
+def refuse_unknown(where: str, given: Iterable[str], declared: Iterable[str]) -> None:
+    """StageError that names what is given and not declared, and what could be given."""
+    unknown = sorted(set(given) - set(declared))
+    if unknown:
+        raise StageError(f"{where} has no parameter {', '.join(unknown)}; it has {', '.join(declared)}")
+
+
+def typed(name: str, value: Any, declared: Any) -> Any:
+    """`value` in the type that the notebook declares (YAML reads 1e-4 as text), or a StageError that names it."""
+    kind = type(declared)
+    if kind is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif type(value) is kind:
+        return value
+    raise StageError(f"{name} is {value!r}, the notebook declares a {kind.__name__} such as {declared!r}")
+
+
+def read_parameters(file: Path = ROOT / "params.yaml") -> dict[str, Any]:
+    """The sections of params.yaml."""
+    return yaml.safe_load(file.read_text())
