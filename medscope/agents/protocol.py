@@ -31,9 +31,7 @@ def may_call(turns: int, budget: ToolBudget) -> bool:
     return turns <= budget.max_calls + 1
 
 
-def run_episode(
-    agent: Agent, task: Task, environment: ClinicalVideoEnvironment, tools: bool = True
-) -> Trajectory:
+def run_episode(agent: Agent, task: Task, environment: ClinicalVideoEnvironment, tools: bool = True) -> Trajectory:
     """Let the agent answer one task, and return its turns with the calls that were executed or refused.
 
     The environment is reset to the task's video and opens with the skim and the question. The episode ends with the
@@ -43,9 +41,9 @@ def run_episode(
     environment.reset(path=task.path)
     messages = opening(task.question, skim(environment), tools)
     turns: list[str] = []
-    response: Any = ()
-    while response is not None:
+    while True:
         turns.append(agent.next_turn(list(messages)))
         response = step(environment, turns[-1]) if tools and may_call(len(turns), environment.budget) else None
+        if response is None:
+            return Trajectory(task, tuple(turns), tuple(environment.trace.calls), tools)
         messages += [{"role": "assistant", "content": turns[-1]}, {"role": "tool", "content": response}]
-    return Trajectory(task, tuple(turns), tuple(environment.trace.calls), tools)
