@@ -37,10 +37,13 @@ class Layout:
             self.root = Path(".") if pipeline else Path(folder)
             self.lookup = (self.root,)
 
+    def find(self, path: str | Path) -> Path:
+        """Where this run reads `path` (`data/suite`): the first folder that has it; the last one if none has."""
+        places = [root / path for root in self.lookup]
+        return next((place for place in places if place.exists()), places[-1])
+
     def _read(self, *parts: str) -> Path:
-        """The first place that has the file; where it would be written if none has."""
-        places = [root.joinpath(*parts) for root in self.lookup]
-        return next((path for path in places if path.exists()), places[0])
+        return self.find(Path(*parts))
 
     def _write(self, *parts: str) -> Path:
         path = self.root.joinpath(*parts)

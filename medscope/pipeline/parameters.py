@@ -27,6 +27,9 @@ NOTEBOOKS = {
     "evaluate": "notebooks/06_evaluate.ipynb",
     "report": "notebooks/07_report.ipynb",
 }
+# Sections of params.yaml that are no stage's: values shared by stages, and what is laid over the section of a stage.
+WORLD = "world"
+OVERLAYS = ("ablation", "ablation_overrides", "baselines", "systems", "study_systems")
 INJECTED = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
 
 
@@ -132,5 +135,49 @@ def typed(name: str, value: Any, declared: Any) -> Any:
 
 
 def read_parameters(file: Path = ROOT / "params.yaml") -> dict[str, Any]:
-    """The sections of params.yaml."""
-    return yaml.safe_load(file.read_text())
+    """The sections of params.yaml; StageError for a section that nothing reads, or a key of `world` no stage has."""
+    sections = yaml.safe_load(file.read_text())
+    refuse_unknown(file.name, sections, (WORLD, *NOTEBOOKS, *OVERLAYS))
+    shared = {name for stage in NOTEBOOKS for name in declared_parameters(notebook_of(stage))}
+    refuse_unknown(f"section {WORLD} of {file.name}", sections.get(WORLD) or {}, sorted(shared))
+    return sections
+
+
+def overlay(sections: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The values of `ablation_overrides.full` and the like; StageError that lists what could be named."""
+    section, _, member = name.partition(".")
+    refuse_unknown("params.yaml, for --with,", [section], OVERLAYS)
+    values = sections.get(section) or {}
+    if member:
+        refuse_unknown(f"section {section} of params.yaml", [member], values)
+        values = values[member]
+    return dict(values or {})
+
+
+def stage_parameters(
+    stage: str, overrides: Iterable[str] = (), overlays: Iterable[str] = (), smoke: bool = False
+) -> Parameters:
+    """What a run of the stage is given, from weak to strong: `world`, the stage's section, overlays, `name=value`.
+
+    With `smoke` the notebook's own values stand in the place of the first two. Raises StageError naming every parameter
+    that the notebook does not declare, that nothing gives a value, or that is not of the notebook's type.
+    """
+    declared, sections = declared_parameters(notebook_of(stage)), read_parameters()
+    given: dict[str, Any] = {"folder": "."}
+    if smoke:
+        given = dict(declared)
+    else:
+        given |= {name: value for name, value in (sections.get(WORLD) or {}).items() if name in declared}
+        given |= sections.get(stage) or {}
+    for name in overlays:
+        given |= overlay(sections, name)
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        if not equals:
+            raise StageError(f"{override!r} is not of the form name=value")
+        given[name] = yaml.safe_load(value)
+    refuse_unknown(f"notebook {stage}", given, declared)
+    missing = sorted(set(declared) - set(given))
+    if missing:
+        raise StageError(f"section {stage} of params.yaml lacks {', '.join(missing)}, which its notebook declares")
+    return Parameters(stage, {name: typed(f"{stage}.{name}", given[name], value) for name, value in declared.items()})

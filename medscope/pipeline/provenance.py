@@ -7,13 +7,14 @@ list to the import closure of the stage's notebook.
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from medscope.pipeline.parameters import ROOT
+from medscope.pipeline.parameters import ROOT, Parameters
 
 # These name a run or pace its saving; with another value of them the training is the same. `processes` is not among
 # them: every process keeps a random state of its own, so a resume needs as many of them.
@@ -63,3 +64,21 @@ def code_files(stage: str) -> list[Path]:
 def read_stages(file: Path = ROOT / "dvc.yaml") -> dict[str, dict[str, Any]]:
     """The stages of dvc.yaml; of a matrix or `foreach` the template of its members."""
     return {name: stage.get("do", stage) for name, stage in yaml.safe_load(file.read_text())["stages"].items()}
+
+
+def stage_inputs(parameters: Parameters) -> list[str]:
+    """Data, checkpoints and metrics that dvc.yaml lists as dependencies of a stage, with the values of this run in
+    the place of `${item.name}`. What is named after something else than a parameter is left out."""
+    found = []
+    for path in read_stages()[parameters.stage]["deps"]:
+        known = re.sub(r"\$\{item\.(\w+)\}", lambda match: str(parameters.get(match[1], match[0])), path)
+        if not path.startswith(("medscope/", "notebooks/")) and "${" not in known:
+            found.append(known)
+    return found
+
+
+def recorded_hashes(locks: Iterable[Path] = (ROOT / "dvc.lock", ROOT / "studies" / "dvc.lock")) -> dict[str, str]:
+    """Path -> MD5 of everything that a stage has made, as DVC recorded it when the stage ended."""
+    stages = [yaml.safe_load(lock.read_text())["stages"] for lock in locks if lock.exists()]
+    outs = [out for found in stages for stage in found.values() for out in stage.get("outs", [])]
+    return {out["path"]: out["md5"] for out in outs if "md5" in out}
