@@ -1,1 +1,1 @@
-"""Benchmark, judges, evidence audit."""
+"""How well a system answers: the judges, predictions on disk, and the tables that derive from them."""

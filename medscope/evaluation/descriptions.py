@@ -1,73 +1,69 @@
-"""SVU-31K's protocol on our splits: descriptions and reasoning in free text, scored against the reference's words.
+"""Free text after SVU-31K's protocol: descriptions and reasoning, scored against the words of the reference.
 
-Four tasks (`suite.open_questions`): full and fine (clip) description, temporal and perception reasoning. N-gram scores
-of the field's packages for all four; CI, DO, CU and TU of the descriptions where a judge is at hand.
+Four kinds of free-text tasks: `full` and `fine` (clip) descriptions, `temporal` and `perception` reasoning. N-gram
+scores for all four; CI, DO, CU and TU of the descriptions where a judge rated them (`rated` does, before the
+predictions are written).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from medscope.evaluation.benchmark import Outcome, run_policy
-from medscope.environment.dialogue import parse_answer
 from medscope.evaluation.endpoint import Endpoint
+from medscope.evaluation.judge import text_of
+from medscope.evaluation.predictions import Prediction, by_set, evenly
+from medscope.evaluation.text_metrics import RATINGS, ngram_scores, rate
 from medscope.metrics import bootstrap_interval
-from medscope.agents.policy import Policy
 from medscope.records import Task
-from medscope.suite.build import Suite
-from medscope.suite.free_text import OPEN_FAMILIES, OPEN_KINDS
-from medscope.evaluation.text_metrics import ngram_scores, rated
-from medscope.environment.tools import ToolBudget
-from medscope.environment.video import FrameStore
 
-DESCRIBED = ("full", "fine")  # the tasks that the judge rates
-FROM_THE_SKIM = ("full", "temporal")  # nobody is taught to answer the others without tools
+DESCRIBED = ("full", "fine")  # the kinds that the judge rates
+FROM_THE_SKIM = ("full", "temporal")  # the kinds that are taught, and asked, without tools
 
 
-def asked_openly(suite: Suite, family: str, kind: str, most: int | None = None) -> list[Task]:
-    """The open questions of a kind on the held-out videos of a family, at most `most`."""
-    found = [q for q in suite.question_list if q.split == "eval" and q.family == family and q.kind == kind]
-    return found[:most]
+def free_text_groups(tasks: Sequence[Task], most: int, tools: bool) -> list[list[Task]]:
+    """Free-text tasks per eval set and kind, at most `most` of each (-1: all); without tools those of the skim."""
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for task in tasks:
+        if tools or task.kind in FROM_THE_SKIM:
+            groups.setdefault((task.collection, task.kind), []).append(task)
+    return [evenly(group, most) for group in groups.values()]
 
 
-def text_scores(outcomes: Sequence[Outcome], endpoint: Endpoint | None = None) -> dict[str, Any]:
-    """Scores of one system on one task: `exact` match with its 95 % interval, n-grams, the judge's ratings if asked."""
-    texts = [parse_answer(o.turns[-1]) or "" for o in outcomes]
-    references = [o.question.answer for o in outcomes]
-    exact, videos = [o.accuracy for o in outcomes], [o.question.video for o in outcomes]
-    scores = {"exact": float(np.mean(exact)), "exact_ci": list(bootstrap_interval(exact, videos))}
-    scores |= ngram_scores(texts, references)
-    if endpoint and outcomes[0].question.kind in DESCRIBED:
-        scores |= rated(endpoint, texts, references)
+def rated(predictions: Sequence[Prediction], endpoint: Endpoint) -> list[Prediction]:
+    """The predictions, those of descriptions with the judge's ratings. Raises `JudgeError`."""
+    described = [i for i, p in enumerate(predictions) if p.task.kind in DESCRIBED]
+    texts = [predictions[i].answer or "" for i in described]
+    references = [text_of(predictions[i].task.reference) for i in described]
+    found = dict(zip(described, rate(endpoint, texts, references), strict=True))
+    return [replace(p, ratings=found[i]) if i in found else p for i, p in enumerate(predictions)]
+
+
+def text_scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Scores of one system on one kind: `exact` match with its 95 % interval, n-grams, mean ratings if there are any.
+
+    `looked` is the share of answers after an executed tool call.
+    """
+    texts = [p.answer or "" for p in predictions]
+    exact, videos = [p.accuracy for p in predictions], [p.task.video for p in predictions]
+    scores: dict[str, Any] = {"exact": float(np.mean(exact)), "exact_ci": list(bootstrap_interval(exact, videos))}
+    scores |= ngram_scores(texts, [text_of(p.task.reference) for p in predictions])
+    if all(p.ratings for p in predictions):
+        scores |= {name: float(np.mean([p.ratings[name] for p in predictions])) for name in RATINGS}
     return {
         **scores,
-        "looked": float(np.mean([any(c.executed for c in o.calls) for o in outcomes])),
-        "questions": len(outcomes),
+        "looked": float(np.mean([bool(p.looks) for p in predictions])),
+        "questions": len(predictions),
     }
 
 
-def describe_systems(
-    suite: Suite,
-    policies: dict[str, Policy],
-    store: FrameStore,
-    budget: ToolBudget,
-    most: int | None = None,
-    judge: str = "exact",
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """split -> `task system` -> scores. Systems: those of `policies`, and `uniform` (the SFT policy without tools)
-    for the tasks that the skim can answer."""
-    endpoint = Endpoint() if judge == "llm" else None
-    systems = {"uniform": (policies["sft"], False), **{name: (policy, True) for name, policy in policies.items()}}
+def descriptions_table(systems: Mapping[str, Sequence[Prediction]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """metrics/descriptions.json: {eval set: {`kind system`: scores}} from the free-text predictions of each system."""
     table: dict[str, dict[str, dict[str, Any]]] = {}
-    for family in OPEN_FAMILIES:
-        rows = table[family] = {}
-        for kind in OPEN_KINDS:
-            questions = asked_openly(suite, family, kind, most)
-            for name, (policy, tools) in systems.items():
-                if not tools and kind not in FROM_THE_SKIM:
-                    continue
-                label = f"{family} {kind} {name}"
-                found = run_policy(policy, questions, suite.recordings_by_video, store, budget, tools, label=label)
-                rows[f"{kind} {name}"] = text_scores(found, endpoint)
+    for system, predictions in systems.items():
+        for name, some in by_set(predictions).items():
+            for kind in dict.fromkeys(p.task.kind for p in some):
+                scores = text_scores([p for p in some if p.task.kind == kind])
+                table.setdefault(name, {})[f"{kind} {system}"] = scores
     return table

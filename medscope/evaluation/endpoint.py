@@ -1,65 +1,136 @@
-"""A language model behind an OpenAI-compatible endpoint, asked for one number at temperature 0.
+"""A language model behind an OpenAI-compatible endpoint that grades: one number per content, at temperature 0.
 
-MEDSCOPE_JUDGE_URL and MEDSCOPE_JUDGE_MODEL say where, MEDSCOPE_JUDGE_KEY with which key. Every number is kept on disk
-under what was asked of whom, so that a rerun costs nothing; an outage is an error, never a number.
+MEDSCOPE_JUDGE_URL and MEDSCOPE_JUDGE_MODEL say which endpoint and model, MEDSCOPE_JUDGE_KEY (optional) with which key.
+Every number is kept on disk in `.cache/judge`, or where MEDSCOPE_JUDGE_CACHE says, so that it is paid once. An endpoint
+that fails, or a reply without a number, is a `JudgeError` and never a number.
 """
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 from diskcache import Cache
-from openai import OpenAI, OpenAIError
+from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI, OpenAIError, RateLimitError
+
+PROMPT_VERSION = 2  # raise it with every change of a prompt or of how a reply is read: it is part of the cache's key
+MAX_TOKENS = 4096  # of a reply: a reasoning model thinks before its number
+CHECK_SECONDS = 30.0  # that the check at the start waits for a reply
+
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 class JudgeError(RuntimeError):
-    """The endpoint cannot be reached, is not configured, or does not reply with a number."""
+    """The endpoint is not configured, cannot be reached, or does not reply with a number."""
 
 
 class Endpoint:
-    """Asks `concurrency` at a time; waits and asks again on 408, 409, 429, 5xx, timeouts and lost connections."""
+    """Asks `concurrency` at a time; the client asks again on 408, 409, 429, 5xx, timeouts and lost connections."""
 
-    def __init__(
-        self, cache: str | Path = "scratch/judge", concurrency: int = 8, retries: int = 6, timeout: float = 60.0
-    ):
+    def __init__(self, cache: str | Path | None = None, concurrency: int = 8, retries: int = 6, timeout: float = 120.0):
         missing = [name for name in ("MEDSCOPE_JUDGE_URL", "MEDSCOPE_JUDGE_MODEL") if not os.environ.get(name)]
         if missing:
             raise JudgeError(f"the llm judge needs {' and '.join(missing)} in the environment")
         self.url, self.model = os.environ["MEDSCOPE_JUDGE_URL"], os.environ["MEDSCOPE_JUDGE_MODEL"]
         key = os.environ.get("MEDSCOPE_JUDGE_KEY", "none")
         self.client = OpenAI(base_url=self.url, api_key=key, max_retries=retries, timeout=timeout)
-        self.cache, self.concurrency = Cache(str(cache)), concurrency
+        self.cache = Cache(str(cache or os.environ.get("MEDSCOPE_JUDGE_CACHE", ".cache/judge")))
+        self.concurrency = concurrency
+        self._lock = Lock()
+        self._failures = 0  # requests in a row that were not answered
+
+    def check(self) -> None:
+        """Send one tiny request, without retries. Raises `JudgeError` of one line: what fails, and what mends it."""
+        client = self.client.with_options(max_retries=0, timeout=CHECK_SECONDS)
+        messages = [{"role": "user", "content": "Reply with the number 1."}]
+        try:
+            client.chat.completions.create(model=self.model, messages=messages, temperature=0, max_tokens=8)
+        except RateLimitError:
+            return  # it is there, and asks for patience
+        except NotFoundError as error:
+            fix = "MEDSCOPE_JUDGE_URL ends in /v1, MEDSCOPE_JUDGE_MODEL is a model that it serves"
+            raise JudgeError(self._failed(error, fix)) from None
+        except AuthenticationError as error:
+            raise JudgeError(self._failed(error, "set MEDSCOPE_JUDGE_KEY")) from None
+        except OpenAIError as error:
+            raise JudgeError(self._failed(error, "start the server or set MEDSCOPE_JUDGE_URL")) from None
 
     def ask(self, system: str, contents: Sequence[str], read: Callable[[str], float | None]) -> list[float]:
-        """A number for every content. `read` finds it in a reply, or returns None. Raises `JudgeError`."""
-        different = list(dict.fromkeys(contents))  # the rollouts of a group often agree
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            numbers = pool.map(lambda content: self._number(system, content, read), different)
-            found = dict(zip(different, numbers, strict=True))
-        return [found[content] for content in contents]
+        """A number for every content. `read` finds it in a reply, or returns None.
 
-    def _number(self, system: str, content: str, read: Callable[[str], float | None]) -> float:
-        asked = json.dumps([self.url, self.model, system, content])
-        key = hashlib.sha256(asked.encode()).hexdigest()
-        if key not in self.cache:
-            self.cache[key] = self._request(system, content, read)
-        return self.cache[key]
+        A reply without a number is asked for again once. What still fails is raised as one `JudgeError` at the end,
+        when all other numbers are on disk; after `concurrency` failed requests in a row nothing new is asked.
+        """
+        different = list(dict.fromkeys(contents))  # the rollouts of a group often agree
+        self._failures = 0
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            results = list(pool.map(lambda content: self._number_or_error(system, content, read), different))
+        errors = [(content, r) for content, r in zip(different, results, strict=True) if isinstance(r, JudgeError)]
+        if errors:
+            content, error = errors[0]
+            raise JudgeError(
+                f"{error}; asked: {content[:300]} ({len(errors)} of {len(different)} have no number, the others are "
+                "kept: mend the judge and run again)"
+            ) from error
+        numbers = dict(zip(different, results, strict=True))
+        return [numbers[content] for content in contents]
+
+    def _number_or_error(self, system: str, content: str, read: Callable[[str], float | None]) -> float | JudgeError:
+        key = self._key(system, content)
+        if key in self.cache:
+            return self.cache[key]
+        if self._failures >= self.concurrency:
+            return JudgeError(f"the judge {self.model} at {self.url} failed {self._failures} times in a row")
+        try:
+            number = self._request(system, content, read)
+        except JudgeError as error:
+            return error
+        self.cache[key] = number
+        return number
+
+    def _key(self, system: str, content: str) -> str:
+        asked = json.dumps([PROMPT_VERSION, self.url, self.model, system, content])
+        return hashlib.sha256(asked.encode()).hexdigest()
 
     def _request(self, system: str, content: str, read: Callable[[str], float | None]) -> float:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
         for _ in range(2):
-            try:
-                reply = self.client.chat.completions.create(
-                    model=self.model, messages=messages, temperature=0, max_tokens=8
-                )
-            except OpenAIError as error:
-                raise JudgeError(f"the judge {self.model} at {self.url} is unreachable: {error}") from error
-            said = reply.choices[0].message.content or ""
-            number = read(said)
+            reply = self._complete(messages)
+            number = read(reply)
             if number is not None:
                 return number
-            messages += [{"role": "assistant", "content": said}, {"role": "user", "content": "Only the number."}]
-        raise JudgeError(f"the judge {self.model} at {self.url} replies {said!r}, which is not a number it may give")
+            again = "Reply again. The last line is the number and nothing else."
+            messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": again}]
+        raise JudgeError(
+            f"the judge {self.model} at {self.url} replies {reply[-200:]!r}, which does not end in a number it may give"
+        )
+
+    def _complete(self, messages: list[dict[str, str]]) -> str:
+        """The reply's text; empty where it was cut off, since what it would have said is unknown."""
+        try:
+            choice = self.client.chat.completions.create(
+                model=self.model, messages=messages, temperature=0, max_tokens=MAX_TOKENS
+            ).choices[0]
+        except OpenAIError as error:
+            with self._lock:
+                self._failures += 1
+            raise JudgeError(self._failed(error, "see MEDSCOPE_JUDGE_URL and its log")) from error
+        with self._lock:
+            self._failures = 0
+        return "" if choice.finish_reason == "length" else choice.message.content or ""
+
+    def _failed(self, error: OpenAIError, fix: str) -> str:
+        status = f" (HTTP {error.status_code})" if isinstance(error, APIStatusError) else ""
+        reason = " ".join(str(error).split())[:200]
+        return f"the judge {self.model} at {self.url} is unreachable{status}: {reason}; {fix}"
+
+
+def last_line(reply: str) -> str:
+    """The last line of a reply that is not blank, without what a reasoning model thinks before; "" if there is none."""
+    text = _THOUGHT.sub("", reply).rpartition("</think>")[2]  # some chat templates open the thought in the prompt
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines and "<think>" not in text else ""

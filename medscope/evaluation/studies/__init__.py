@@ -1,1 +1,1 @@
-"""Studies over seeds and variants."""
+"""Tables of the studies over seeds, baselines and ablation variants, from predictions and training curves."""

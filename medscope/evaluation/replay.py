@@ -1,0 +1,103 @@
+"""Replay right answers with other frames behind the tools (the evidence audit; `audit` makes the table).
+
+The replay is greedy, as the first run was. Up to the first response both are the same rollout, so whatever changes
+comes from the frames.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from PIL import Image
+
+from medscope.agents.policy import Policy
+from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
+from medscope.environment.environment import Blocks
+from medscope.evaluation.audit import SWAPS, Swap, replay_name
+from medscope.evaluation.judge import Judge, exact
+from medscope.evaluation.predict import predict
+from medscope.evaluation.predictions import Prediction, by_set, evenly
+from medscope.records import Recording, Task
+
+GREY = (128, 128, 128)
+
+
+class SwappedEnvironment(ClinicalVideoEnvironment):
+    """Executes and records calls as ever, but shows other frames under the seconds that were asked for.
+
+    `elsewhere`: half the video later (from its start again past its end); `other_video`: the same part of the video
+    `other`; `blank`: grey frames. The skim is not swapped.
+    """
+
+    def __init__(self, store: FrameStore, budget: ToolBudget, swap: Swap, other: str):
+        super().__init__(store, budget)
+        self._swap, self._other = swap, other
+
+    def _show(self, seconds: list[float], max_pixels: int) -> Blocks:
+        blocks = super()._show(seconds, max_pixels)
+        for block in blocks:
+            if block["type"] == "image":
+                block["image"] = self._swapped(block["image"].size, block["second"])
+        return blocks
+
+    def _swapped(self, size: tuple[int, int], second: float) -> Image.Image:
+        """The frame to show in the place of one of this size at this second, under a feature key of its own."""
+        if self._swap == "blank":
+            grey = Image.new("RGB", size, GREY)
+            grey.info["frame"] = ("blank", *size)
+            return grey
+        path, time = self.path, (second + self.duration / 2) % self.duration
+        if self._swap == "other_video":
+            path, time = self._other, second / self.duration * self.store.video(self._other).duration
+        frame = self.store.frames(path, [time], size[0] * size[1])[0][0]
+        if frame.size == size:
+            return frame
+        resized = frame.resize(size)
+        resized.info["frame"] = (*frame.info["frame"], *size)  # another picture than the store's frame of that key
+        return resized
+
+
+def replay(
+    policy: Policy,
+    predictions: Sequence[Prediction],
+    recordings: Iterable[Recording],
+    store: FrameStore,
+    budget: ToolBudget,
+    most: int,
+    judge: Judge = exact,
+) -> list[Prediction]:
+    """Replay at most `most` right answers per eval set (-1: all) with every swap; `replay_name` is their system.
+
+    Only answers after an executed call are replayed: without one no frame can be swapped.
+    """
+    others = other_videos(recordings)
+    replays: list[Prediction] = []
+    for some in by_set(predictions).values():
+        right = evenly([p for p in some if p.accuracy == 1 and p.looks], most)
+        for swap in SWAPS if right else ():
+
+            def environment(task: Task, swap: Swap = swap) -> ClinicalVideoEnvironment:
+                return SwappedEnvironment(store, budget, swap, _other(others, task))
+
+            name = replay_name(right[0].system, swap)
+            tasks = [p.task for p in right]
+            replays += predict(policy, tasks, store, budget, name, judge=judge, environment=environment)
+    return replays
+
+
+def other_videos(recordings: Iterable[Recording]) -> dict[str, str]:
+    """For every video the path of the next one of its collection and split; itself where it is the only one."""
+    groups: dict[tuple[str, str | None], list[Recording]] = {}
+    for recording in recordings:
+        groups.setdefault((recording.collection, recording.split), []).append(recording)
+    others: dict[str, str] = {}
+    for members in groups.values():
+        others |= {r.video: members[(i + 1) % len(members)].path for i, r in enumerate(members)}
+    return others
+
+
+def _other(others: dict[str, str], task: Task) -> str:
+    if others[task.video] == task.path:
+        raise ValueError(
+            f"{task.video} is the only video of {task.collection} in its split: the audit has no other video to show; "
+            "set audit_tasks to 0"
+        )
+    return others[task.video]
