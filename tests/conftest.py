@@ -8,13 +8,10 @@ import torch
 from hypothesis import settings
 from server import Server
 
-from medscope.environment.dialogue import call_text
-from medscope.evaluation.endpoint import Endpoint
-from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
+from medscope.environment.grammar import call_text
 from medscope.records import Trajectory
 from medscope.sources.rendered.world import sample_recording, write_video
-from medscope.environment.tools import ToolBudget
-from medscope.environment.video import FrameStore
 
 settings.register_profile("tests", deadline=None, derandomize=True)  # the same examples on every machine
 settings.load_profile("tests")

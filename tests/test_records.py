@@ -7,38 +7,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from medscope.files import read_jsonl, write_json, write_jsonl
 from medscope.records import (
     Caption,
-    WarmUpExample,
-    Timestamp,
-    Task,
+    Interval,
     Recording,
-    Segment,
+    Task,
+    Text,
+    Timestamp,
     ToolCall,
     Trajectory,
+    WarmUpExample,
     Window,
-    read_jsonl,
-    write_json,
-    write_jsonl,
 )
 
 
-def question(evidence):
-    return Task("v:x:y", "v", "cataract", "rl", "grounding", "x", "When?", "from 1 to 2 s", evidence)
+def task(evidence=Window(1, 2), reference=Text("blade"), name="v/grounding/0"):  # noqa: B008  frozen
+    return Task(name, "v", "data/v.mp4", "When?", reference, evidence, "grounding", "rl", "cataract", "out", "x")
 
 
 RECORDS = [
     Window(0, 1.25),
     Timestamp(3.5),
-    Segment(Window(0, 9), "incision", "blade", "tear", (Window(1, 2), Window(3, 4))),
-    Segment(Window(0, 1), "flash", "loop", moment=0.5),
-    Recording("v", "data/v.mp4", "cataract", "warm_up", 9.5, (Segment(Window(0, 9), "incision", "blade"),)),
+    Interval(Window(0, 9), "incision", {"instrument": "blade", "complication": "tear"}),
+    Interval(Window(0, 1), "flash", timestamp=0.5),
+    Recording("v", "data/v.mp4", 9.5, (Interval(Window(0, 9), "incision"),), "cataract", "out", "warm_up", "patient 1"),
+    Recording("v", "data/v.mp4", 9.5, (), "cataract"),
     Caption("v", Window(0, 9), "Größe “1 µm”\n<think>"),
-    question(Window(1, 2)),
-    question(Timestamp(1)),
-    WarmUpExample("v", "What?", (0.0, 1.5), 784, 9.0, "<think>a</think><answer>b</answer>", captions=("a", "b")),
-    ToolCall("get_frame", {"timestamp": 3, "deep": {"er": [1.5, None, "x"]}}, executed=False, message="no"),
-    Trajectory("v:x:y", ("one", "two"), (ToolCall("get_frame", {"timestamp": 3}, True),), tools=False),
+    WarmUpExample(
+        "v", "v.mp4", "What?", (0.0, 1.5), 784, 9.0, "<think>a</think><answer>b</answer>", captions=("a", "b")
+    ),
+    ToolCall("get_frame", {"timestamp": 3, "deep": {"er": [1.5, None, "x"]}}, message="no"),
+    ToolCall("get_frame", {"timestamp": 3}, Timestamp(3), (2.0, 3.0, 4.0)),
+    Trajectory(task(), ("one", "two"), (ToolCall("crop_video", {}, Window(1, 2), (1.0, 1.5)),), tools=False),
 ]
 
 
@@ -56,15 +57,33 @@ def test_no_digit_of_a_second_is_lost(ends):
     assert adapter.validate_json(adapter.dump_json(window)) == window
 
 
-def test_evidence_keeps_its_kind(tmp_path):
-    write_jsonl(tmp_path / "questions.jsonl", [question(Window(1, 2)), question(Timestamp(1))])
-    kinds = [type(q.evidence) for q in read_jsonl(tmp_path / "questions.jsonl", Task)]
-    assert kinds == [Window, Timestamp]
+@pytest.mark.parametrize("evidence", [Window(1, 2), Timestamp(1)])
+@pytest.mark.parametrize("reference", [Text("10-0 nylon"), Text("from 1 to 2 s"), Window(1, 2), Timestamp(1)])
+def test_evidence_and_reference_keep_their_kind(evidence, reference, tmp_path):
+    write_jsonl(tmp_path / "tasks.jsonl", [task(evidence, reference)])
+    (read,) = read_jsonl(tmp_path / "tasks.jsonl", Task)
+    assert (read.evidence, read.reference) == (evidence, reference)
 
 
-def test_a_segment_is_evidence_by_its_moment_if_it_has_one():
-    assert Segment(Window(1, 3), "flash", "loop", moment=2).evidence == Timestamp(2)
-    assert Segment(Window(1, 3), "flash", "loop").evidence == Window(1, 3)
+def test_a_second_task_of_the_same_id_is_refused_on_write_and_read(tmp_path):
+    path = tmp_path / "tasks.jsonl"
+    write_jsonl(path, [task(), task(name="v/grounding/1")])
+    with pytest.raises(ValueError, match=r"tasks\.jsonl: the id 'v/grounding/0' occurs twice"):
+        write_jsonl(path, [task(), task()])
+    assert len(read_jsonl(path, Task)) == 2  # the old file
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match=r"tasks\.jsonl: the id 'v/grounding/0' occurs twice"):
+        read_jsonl(path, Task)
+
+
+def test_an_interval_is_evidence_by_its_timestamp_if_it_has_one():
+    assert Interval(Window(1, 3), "flash", timestamp=2).evidence == Timestamp(2)
+    assert Interval(Window(1, 3), "flash").evidence == Window(1, 3)
+
+
+@pytest.mark.parametrize("looked, executed", [(Window(0, 1), True), (Timestamp(0), True), (None, False)])
+def test_a_call_is_executed_if_it_looked_at_something(looked, executed):
+    assert ToolCall("crop_video", {}, looked).executed is executed
 
 
 @pytest.mark.parametrize("start, end", [(2, 1), (-1, 1), ("nan", 1), (0, "nan"), (0, "inf"), ("x", 1), (None, 1)])
@@ -74,11 +93,11 @@ def test_a_window_that_is_none_is_refused(start, end):
 
 
 @pytest.mark.parametrize("time", [-0.1, float("nan"), float("inf")])
-def test_a_moment_outside_of_time_is_refused(time):
+def test_a_timestamp_outside_of_time_is_refused(time):
     with pytest.raises(ValidationError):
         Timestamp(time)
     with pytest.raises(ValidationError):
-        Segment(Window(0, 1), "flash", "loop", moment=time)
+        Interval(Window(0, 1), "flash", timestamp=time)
 
 
 @pytest.mark.parametrize(

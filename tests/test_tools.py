@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medscope.environment.environment import ClinicalVideoEnvironment
-from medscope.records import Window
+from medscope.environment.environment import ClinicalVideoEnvironment, skim
 from medscope.environment.tools import ToolBudget, ToolError, crop_seconds, crop_window, frame_seconds, skim_seconds
+from medscope.records import Window
 
 DURATIONS = st.floats(0.04, 20_000)
 RATES = st.sampled_from([1, 2, 10, 23.976, 25, 29.97, 30, 59.94])
@@ -94,23 +94,23 @@ def test_a_video_shorter_than_the_shortest_window_can_be_cropped_whole():
 
 @pytest.mark.parametrize("name", list(ToolBudget.__dataclass_fields__))
 @pytest.mark.parametrize("value", [0, -1, "many", math.nan])
-def test_limits_are_positive_numbers(name, value):
+def test_budgets_are_positive_numbers(name, value):
     with pytest.raises(ValidationError, match=name):
         replace(ToolBudget(), **{name: value})
 
 
 CROP = {"start_time": 10, "end_time": 20}
 REFUSED = [  # name, arguments, what the message must say
-    ("draw", {}, ["no tool 'draw'", "the tools are crop_video, get_frame"]),
-    ("_show", {"seconds": [1]}, ["no tool '_show'", "the tools are crop_video, get_frame"]),
+    ("draw", {}, ["no such tool", "the tools are crop_video and get_frame"]),
+    ("_show", {"seconds": [1]}, ["no such tool", "the tools are crop_video and get_frame"]),
     ("crop_video", {"start_time": 10}, ["crop_video needs end_time in seconds"]),
     ("crop_video", {**CROP, "end_time": None}, ["crop_video needs end_time in seconds"]),
     ("get_frame", {}, ["get_frame needs timestamp in seconds"]),
-    ("get_frame", {"timestamp": 3, "zoom": 2}, ["get_frame takes timestamp, not 'zoom'"]),
-    ("crop_video", {**CROP, "path": "a.mp4"}, ["start_time and end_time, not 'path'", "never names a file"]),
-    ("crop_video", {**CROP, "video": 3}, ["not 'video'", "the video is fixed"]),
-    ("get_frame", {"timestamp": 3, "where": "/etc/passwd"}, ["not 'where'", "never names a file"]),
-    ("get_frame", {"timestamp": "/etc/passwd"}, ["needs timestamp as a number of seconds", "'/etc/passwd'"]),
+    ("get_frame", {"timestamp": 3, "zoom": 2}, ["get_frame takes timestamp and nothing else"]),
+    ("crop_video", {**CROP, "path": "a.mp4"}, ["start_time and end_time and nothing else", "never names a file"]),
+    ("crop_video", {**CROP, "video": 3}, ["nothing else", "the video is fixed"]),
+    ("get_frame", {"timestamp": 3, "where": "/etc/passwd"}, ["nothing else", "never names a file"]),
+    ("get_frame", {"timestamp": "/etc/passwd"}, ["needs timestamp as a number of seconds"]),
     *(
         ("crop_video", {**CROP, "start_time": bad}, ["crop_video needs start_time as a number of seconds from 0"])
         for bad in (math.nan, math.inf, -math.inf, -1, "10", True, [10], {"s": 10}, 10**400)
@@ -128,8 +128,8 @@ def test_a_refused_call_says_what_is_wrong_and_what_to_do(name, arguments, said,
     with pytest.raises(ToolError) as error:
         environment._execute(name, arguments)
     assert all(words in str(error.value) for words in said) and len(str(error.value)) <= 200
-    assert [(call.executed, call.message) for call in environment._calls] == [(False, str(error.value))]
-    assert environment._window is None and environment._moment is None
+    assert [(call.executed, call.message) for call in environment.trace.calls] == [(False, str(error.value))]
+    assert environment.trace.last is None
 
 
 def test_the_sixth_call_is_refused_whatever_the_first_five_were(environment):
@@ -140,15 +140,15 @@ def test_the_sixth_call_is_refused_whatever_the_first_five_were(environment):
             assert timestamp in (-1, 900)
     with pytest.raises(ToolError, match="all 5 tool calls are used; answer now"):
         environment.crop_video(0, 10)
-    assert [call.executed for call in environment._calls] == [True, True, False, False, True, False]
-    assert environment._window is None
+    assert [call.executed for call in environment.trace.calls] == [True, True, False, False, True, False]
+    assert environment.trace.window is None
 
 
-def test_calls_keep_to_the_frames_and_pixels_of_their_limits(store, operation, tiny_budget):
+def test_calls_keep_to_the_frames_and_pixels_of_their_budget(store, operation, tiny_budget):
     environment = ClinicalVideoEnvironment(store, tiny_budget)
     environment.reset(path=operation.path)
     shown = {
-        "skim": (environment._skim(), 20, 784),
+        "skim": (skim(environment), 20, 784),
         "crop": (environment.crop_video(0, 145), 8, 3136),
         "frame": (environment.get_frame(70), 3, 7056),
     }

@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from media import grey_frames, level_index, packaged_video, turned_right, write_audio, write_mp4, write_ultrasound
 
-import medscope.environment.video as video_module
+import medscope.environment.frame_store as frame_store
+from medscope.environment.decoders import DECODERS
 from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.environment.frame_store import FrameStore
 from medscope.environment.tools import ToolBudget
-from medscope.environment.video import DECODERS, FrameStore, Video, VideoError, fit, open_video
+from medscope.environment.video import Video, VideoError, fit, open_video
 
 TENTHS = np.arange(12) / 10
 UNEVEN = np.array([0, 0.1, 0.2, 0.7, 0.75, 0.8, 1.8, 2.8, 2.9, 3.0, 3.3, 3.6])
@@ -71,6 +74,9 @@ def broken(kind, folder):
         write_audio(path)
     elif kind == "text":
         path.write_text("this is not a video\n" * 100)
+    elif kind == "playlist":  # FFmpeg would open the file that it names
+        write_mp4(folder / "neighbour.mp4", TENTHS)
+        path.write_text("ffconcat version 1.0\nfile neighbour.mp4\n")
     elif kind == "folder":
         path.mkdir()
     return path
@@ -86,7 +92,8 @@ def broken(kind, folder):
         ("truncated", "truncated"),
         ("truncated_after_its_header", "cannot open"),
         ("audio", "no video stream"),
-        ("text", "not a readable video"),
+        ("text", "not a video file"),
+        ("playlist", "not a video file"),
     ],
 )
 def test_a_broken_file_is_an_error_that_names_it(kind, reason, decoder, tmp_path):
@@ -194,7 +201,7 @@ def test_large_frames_are_scaled_by_the_decoder_and_upright(decoder, turned, lar
     video = store.video(str(path))
     assert video.size == ((480, 640) if turned else (640, 480))
     full = fit(video.read([7])[0], 50_176)
-    monkeypatch.setattr(video_module, "fit", None)  # the way of small videos
+    monkeypatch.setattr(frame_store, "fit", None)  # the way of small videos
     image = store.frames(str(path), [0.7], 50_176)[0][0]
     assert image.size == full.size == ((168, 252) if turned else (252, 168))
     places = [(0.5, 0.1), (0.1, 0.5), (0.9, 0.5)]
@@ -218,7 +225,7 @@ print(len(video._decoder.readers))"""
 
 
 def test_few_large_videos_stay_open(large, even, clip, monkeypatch):
-    monkeypatch.setattr(video_module, "OPEN_PIXELS", 640 * 480 + 64 * 64)
+    monkeypatch.setattr(frame_store, "OPEN_PIXELS", 640 * 480 + 64 * 64)
     store = FrameStore()
     for path, kept in ((large, 1), (even, 2), (clip.path, 2), (large, 1)):
         store.frames(str(path), [0.5], 784)
@@ -245,10 +252,24 @@ def test_real_recordings_pass_through_the_tools(name, size, frames, duration, de
     environment.reset(path=str(path))
     crop = environment.crop_video(0, min(1.0, video.duration))
     look = environment.get_frame(duration / 2)
-    assert [call.executed for call in environment._calls] == [True, True]
+    assert [call.executed for call in environment.trace.calls] == [True, True]
     for blocks, count, pixels in ((crop, round(frames / duration), 50_176), (look, 3, 200_704)):
-        images, labels = [b["image"] for b in blocks[::2]], [b["text"] for b in blocks[1::2]]
+        images, times = [b["image"] for b in blocks[::2]], [b["second"] for b in blocks[::2]]
         assert len({image.info["frame"] for image in images}) == len(images) == count  # no frame twice
         assert all(image.width * image.height <= pixels for image in images)
-        times = [float(label.strip(" s")) for label in labels]
         assert times == sorted(times) and times[-1] <= video.duration
+
+
+def test_threads_share_a_store(even, uneven, clip):
+    store = FrameStore(max_bytes=6 * 28 * 28 * 3, max_open=1)  # so small that every thread drops what others use
+    paths = [str(even), str(uneven), clip.path]
+
+    def look(number):
+        path = paths[number % 3]
+        times = [0.1 * (number % 7), 0.5, 0.9]
+        images, _ = store.frames(path, times, 784)
+        return [image.info["frame"][0] for image in images] == [path] * 3
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(look, range(120)))
+    assert store.bytes == sum(image.width * image.height * 3 for image in store._frames.values())

@@ -1,6 +1,8 @@
 """The tag grammar: the only parser from an assistant's text to tool calls and answers.
 
-<think>..</think> ( <tool_call>{"name":..,"arguments":{..}}</tool_call> response <think>..</think> )* <answer>..</answer>
+    <think>..</think> (<tool_call>..</tool_call> response <think>..</think>)* <answer>..</answer>
+
+A tool call is `{"name": .., "arguments": {..}}`.
 """
 
 import json
@@ -71,7 +73,7 @@ def parse_answer(text: str) -> str | None:
 
 
 def parse_window(answer: str | None) -> Window | None:
-    """The window that an answer names, reordered if swapped: its only range, else its only two times; None without them.
+    """The window that an answer names: its only range, else its only two times, reordered if swapped; else None.
 
     Times are seconds or clock times: `from 12 to 40 s`, `12.5-40 s`, `From 00:12 to 00:40`. Negative times are none.
     """
