@@ -31,7 +31,7 @@ _RESPONSE = re.compile(r"\s*<tool_response>.*?</tool_response>", re.DOTALL)
 _UNIT = r"(?:\s?(?:s|secs?|seconds?)\b)"
 # A time is h:mm:ss, mm:ss or a number of seconds; it is no part of a word or of a larger number (`v2`, `10-0`, `1e9`).
 _TIME = rf"(?<![\w.:-])(?:(?:\d+:)?\d{{1,3}}:\d{{2}}(?:\.\d+)?|\d+(?:\.\d+)?)(?:{_UNIT}|(?![\w:]|[.-]\d))"
-_RANGE = re.compile(rf"({_TIME})\s*(?:to|and|until|till)\s+({_TIME})")
+_RANGE = re.compile(rf"({_TIME})\s*(?:to|until|till)\s+({_TIME})|between\s+({_TIME})\s+and\s+({_TIME})")
 _DASHED = re.compile(rf"(?<=\d)({_UNIT}?)\s*[-\u2013\u2014]\s*(?=[\d:.]+(?:{_UNIT}|\s*\W*$))")  # 12-40 s
 _NEGATIVE = re.compile(r"(?<![\w.])-\s?\d")
 
@@ -79,7 +79,8 @@ def parse_window(answer: str | None) -> Window | None:
     """
     text = _DASHED.sub(r"\1 to ", answer or "")
     ranges = _RANGE.findall(text)
-    times = [_seconds(time) for time in (ranges[0] if len(ranges) == 1 else re.findall(_TIME, text))]
+    named = [time for time in ranges[0] if time] if len(ranges) == 1 else re.findall(_TIME, text)
+    times = [_seconds(time) for time in named]
     if len(times) != 2 or _NEGATIVE.search(text) or not all(map(math.isfinite, times)):
         return None
     return Window(min(times), max(times))
