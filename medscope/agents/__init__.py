@@ -1,1 +1,1 @@
-"""Who answers: the local policy, its rollouts, and the protocol that every agent follows."""
+"""Who answers: the protocol that every agent follows, the local policy, and the engines that generate its rollouts."""

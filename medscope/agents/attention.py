@@ -5,7 +5,9 @@ than all else (SFT step of the tiny profile: about twice as slow). The result is
 with `flash` because only such implementations are handed the frame boundaries (`cu_seq_lens_q`).
 
 Prompts: the rollouts of a group share the keys of their prompt. No rollout keeps a copy or moves one at every token; a
-response of many tokens copies them for the moment of one layer, to be attended by SDPA.
+response of many tokens copies them for the moment of one layer, to be attended by SDPA. Scores, softmax and the two
+parts' sum are float32 whatever the model's dtype, as inside SDPA's kernels: rounded to bfloat16 before the softmax,
+they would make the sampled log-probabilities differ from those of the update.
 """
 
 from collections.abc import Sequence
@@ -92,15 +94,15 @@ class Prefix:
         return torch.cat([keys, key], 2), torch.cat([values, value], 2), torch.cat([seen, mask], 3)
 
     def attend(self, layer: int, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attention of one token's scaled queries [rows, kv heads, n, dim] to their prompts alone: output, and the log
-        of the softmax's denominator [rows, kv heads, n, 1]."""
+        """Attention of one token's scaled float32 queries [rows, kv heads, n, dim] to their prompts alone: output, and
+        the log of the softmax's denominator [rows, kv heads, n, 1], both float32."""
         keys, values = self.layers[layer]
         table, place = self.slots
         _, heads, n, dim = query.shape
         packed = query[table].transpose(1, 2).reshape(len(table), heads, -1, dim)
-        scores = (packed @ keys.transpose(2, 3)).float() + self.bias
+        scores = packed @ keys.float().transpose(2, 3) + self.bias
         total = scores.logsumexp(-1, keepdim=True)
-        output = (scores - total).exp().to(values) @ values
+        output = (scores - total).exp() @ values.float()
 
         def by_row(x: torch.Tensor) -> torch.Tensor:
             return x.view(len(table), heads, table.shape[1], n, -1).transpose(1, 2).flatten(0, 1)[place]
@@ -121,7 +123,7 @@ def prefix_attention(
     """SDPA; with a `prefix`, attention to it and to the dialogue's own keys under one softmax.
 
     query [rows, heads, width, dim], key, value [rows, kv heads, columns, dim], attention_mask [rows, 1, width, columns]
-    (true where a column is seen); to [rows, width, heads, dim].
+    (true where a column is seen; None: causal, without a prefix or earlier columns); to [rows, width, heads, dim].
     """
     if prefix is not None and query.shape[2] > 1:
         key, value, attention_mask = prefix.before(module.layer_idx, key, value, attention_mask)
@@ -129,13 +131,13 @@ def prefix_attention(
     if prefix is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     rows, heads, _, dim = query.shape
-    grouped = query.reshape(rows, key.shape[1], -1, dim) * scaling  # query heads beside the kv head that they share
-    scores = (grouped @ key.transpose(2, 3)).float().masked_fill(~attention_mask, -torch.inf)
+    grouped = query.float().reshape(rows, key.shape[1], -1, dim) * scaling  # heads beside the kv head that they share
+    scores = (grouped @ key.float().transpose(2, 3)).masked_fill(~attention_mask, -torch.inf)
     own_total = scores.logsumexp(-1, keepdim=True)
-    own = (scores - own_total).exp().to(value) @ value
+    own = (scores - own_total).exp() @ value.float()
     shared, shared_total = prefix.attend(module.layer_idx, grouped)
-    output = torch.lerp(own, shared, torch.sigmoid(shared_total - own_total).to(own))
-    return output.reshape(rows, 1, heads, dim), None
+    output = torch.lerp(own, shared, torch.sigmoid(shared_total - own_total))
+    return output.to(query).reshape(rows, 1, heads, dim), None
 
 
 AttentionInterface.register(FRAME_ATTENTION, frame_attention)

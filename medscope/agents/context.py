@@ -1,12 +1,14 @@
-"""What a batch of dialogues has said and seen, inside the language model: pieces of tokens and frames, and their cache.
+"""What a batch of dialogues has said and seen, inside the language model: spans of tokens and frames, and their cache.
 
-Everything is paid for once: features once per frame, a prompt once per question (`fork` lets a group share its cache),
-every later token once. Rows of different length are padded on the left; padding stays in the cache as masked
-holes until `select` drops the columns that nobody uses. Works under autograd as well as without.
+Everything is computed once: features once per frame, a prompt once per task (`fork` lets a group share its cache),
+every later token once. Rows of different length are padded on the left; padding stays in the cache as masked holes
+until `select` drops the columns that nobody uses. Works under autograd as well as without.
+
+Memory: a forward pass reads at most `Policy.prefill_tokens` tokens and needs at most `Policy.mask_elements` of mask.
+Longer input is fed in slices of columns, many prompts in groups of rows. Long prompts without padding have no mask.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,21 +16,13 @@ from PIL import Image
 from transformers import DynamicCache
 
 from medscope.agents.attention import Prefix
+from medscope.agents.encoding import TokenSpan
 from medscope.agents.policy import Policy
 from medscope.environment.video import PATCH_FACTOR
 
 
-@dataclass
-class TokenSpan:
-    """Text with frames in it, encoded: token ids, the frames in order, and whether the model itself wrote it."""
-
-    ids: list[int]
-    images: list[Image.Image] = field(default_factory=list)
-    assistant: bool = False
-
-
 def rope_positions(ids: Sequence[int], images: Sequence[Image.Image], image_token: int, start: int) -> np.ndarray:
-    """Multimodal rotary positions [3, n] (time, height, width) of a piece that begins at `start`.
+    """Multimodal rotary positions [3, n] (time, height, width) of a span that begins at `start`.
 
     Text advances by one; an image of h x w tokens stands at one time and advances by max(h, w), as in Qwen2.5-VL.
     """
@@ -73,31 +67,58 @@ class Context:
         self.used = torch.zeros(rows, 0, dtype=torch.bool, device=policy.device)
         self.next_position = np.zeros(rows, dtype=np.int64)
 
-    def extend(self, pieces: Sequence[TokenSpan]) -> torch.Tensor:
-        """Feed a piece to every row, padded on the left (an empty piece is a hole).
+    def extend(self, spans: Sequence[TokenSpan]) -> torch.Tensor:
+        """Feed a span to every row, padded on the left (an empty span is a hole).
 
         Returns the last hidden states [rows, width, hidden]: `policy.base.lm_head` makes logits of those one needs.
         """
         policy, device = self.policy, self.policy.device
-        width = max(len(piece.ids) for piece in pieces)
-        ids = np.full((len(pieces), width), policy.tokenizer.pad_token_id)
-        used = np.zeros((len(pieces), width), dtype=bool)
-        positions = np.zeros((3, len(pieces), width), dtype=np.int64)
-        for row, piece in enumerate(pieces):
-            if piece.ids:
-                here = slice(width - len(piece.ids), width)
-                ids[row, here], used[row, here] = piece.ids, True
+        width = max(len(span.ids) for span in spans)
+        ids = np.full((len(spans), width), policy.tokenizer.pad_token_id)
+        used = np.zeros((len(spans), width), dtype=bool)
+        positions = np.zeros((3, len(spans), width), dtype=np.int64)
+        for row, span in enumerate(spans):
+            if span.ids:
+                here = slice(width - len(span.ids), width)
+                ids[row, here], used[row, here] = span.ids, True
                 positions[:, row, here] = rope_positions(
-                    piece.ids, piece.images, policy.image_token, int(self.next_position[row])
+                    span.ids, span.images, policy.image_token, int(self.next_position[row])
                 )
                 self.next_position[row] = positions[:, row, -1].max() + 1
-        self.used = torch.cat([self.used, torch.from_numpy(used).to(device)], dim=1)
-        return policy.base.model.language_model(
-            inputs_embeds=embed(
-                policy, torch.from_numpy(ids).to(device), [image for piece in pieces for image in piece.images]
-            ),
-            attention_mask={"full_attention": self._attends(width)},
-            position_ids=torch.from_numpy(positions).to(device),
+        embeddings = embed(policy, torch.from_numpy(ids).to(device), [image for span in spans for image in span.images])
+        states = [
+            self._forward(
+                embeddings[:, part],
+                torch.from_numpy(positions[:, :, part]).to(device),
+                torch.from_numpy(used[:, part]).to(device),
+                causal=first_and_whole,
+            )
+            for part, first_and_whole in self._slices(width, whole=bool(used.all()))
+        ]
+        return states[0] if len(states) == 1 else torch.cat(states, dim=1)
+
+    def _slices(self, width: int, whole: bool) -> Iterator[tuple[slice, bool]]:
+        """Cut `width` new columns so that each forward keeps to the policy's budgets; true where it needs no mask."""
+        rows, before = self.used.shape
+        before += self.prefix.used.shape[1] if self.prefix else 0
+        at_once = max(1, self.policy.prefill_tokens // rows)
+        masked = max(1, min(at_once, self.policy.mask_elements // (rows * (before + width))))
+        causal = whole and before == 0 and rows * width**2 > self.policy.mask_elements
+        start = 0
+        while start < width:
+            stop = min(width, start + (at_once if causal else masked))
+            yield slice(start, stop), causal
+            start, causal = stop, False  # SDPA's causal flag takes no earlier columns
+
+    def _forward(
+        self, embeddings: torch.Tensor, positions: torch.Tensor, used: torch.Tensor, causal: bool
+    ) -> torch.Tensor:
+        """Read new columns: embeddings [rows, n, hidden], positions [3, rows, n], used [rows, n]; hidden states."""
+        self.used = torch.cat([self.used, used], dim=1)
+        return self.policy.base.model.language_model(
+            inputs_embeds=embeddings,
+            attention_mask={"full_attention": None if causal else self._attends(used.shape[1])},
+            position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
             prefix=self.prefix,
@@ -136,3 +157,45 @@ class Context:
                 keys, values = keys.index_select(2, columns), values.index_select(2, columns)
             chosen.cache.update(keys, values, number)
         return chosen
+
+
+def prefill(policy: Policy, prompts: Sequence[TokenSpan]) -> Context:
+    """The context of these prompts, read in groups of rows that keep to the policy's budgets."""
+    groups = [_context(policy, prompts[group]) for group in row_groups([len(prompt.ids) for prompt in prompts], policy)]
+    return groups[0] if len(groups) == 1 else _stack(policy, groups)
+
+
+def row_groups(lengths: Sequence[int], policy: Policy) -> Iterator[slice]:
+    """Runs of rows, each of which one forward pass can read padded to its longest; one row at least."""
+    first = 0
+    for last in range(len(lengths)):
+        rows, width = last + 1 - first, max(lengths[first : last + 1])
+        masked = len(set(lengths[first : last + 1])) > 1
+        fits = rows * width <= policy.prefill_tokens and (not masked or rows * width**2 <= policy.mask_elements)
+        if rows > 1 and not fits:
+            yield slice(first, last)
+            first = last
+    yield slice(first, len(lengths))
+
+
+def _context(policy: Policy, prompts: Sequence[TokenSpan]) -> Context:
+    context = Context(policy, len(prompts))
+    context.extend(prompts)
+    return context
+
+
+def _stack(policy: Policy, contexts: list[Context]) -> Context:
+    """The rows of contexts without a prefix as one context, padded on the left. Takes the contexts' caches apart."""
+    width = max(context.used.shape[1] for context in contexts)
+    stacked = Context(policy, sum(len(context.used) for context in contexts))
+    stacked.next_position = np.concatenate([context.next_position for context in contexts])
+    holes = [width - context.used.shape[1] for context in contexts]
+    stacked.used = torch.cat([torch.nn.functional.pad(c.used, (n, 0)) for c, n in zip(contexts, holes, strict=True)])
+    for number in range(len(contexts[0].cache.layers)):
+        layers = [context.cache.layers.pop(0) for context in contexts]
+        keys, values = (
+            torch.cat([torch.nn.functional.pad(x, (0, 0, n, 0)) for x, n in zip(side, holes, strict=True)])
+            for side in ([layer.keys for layer in layers], [layer.values for layer in layers])
+        )
+        stacked.cache.update(keys, values, number)
+    return stacked

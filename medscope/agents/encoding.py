@@ -15,7 +15,8 @@ from typing import Any
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from medscope.agents.policy import IMAGE_TOKEN, Policy, visual_tokens
+from medscope.agents.features import visual_tokens
+from medscope.agents.policy import IMAGE_TOKEN, Policy
 from medscope.environment.environment import Blocks
 from medscope.environment.grammar import TAGS
 from medscope.environment.prompts import TOOLS

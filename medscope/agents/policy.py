@@ -1,13 +1,13 @@
-"""The model that acts: build the tiny profile or load a pretrained one, encode text with frames, save as safetensors.
+"""The model that acts: build the tiny profile or load a pretrained one, encode frames, save as safetensors.
 
 `tiny` is the real `Qwen2_5_VLForConditionalGeneration` with 1.5M random parameters and a frozen tokenizer; `pretrained`
 is a Qwen2.5-VL checkpoint with LoRA, optionally in 4 bits. Both are used through `Policy`.
 """
 
 import shutil
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,7 +17,6 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessorPil,
@@ -25,10 +24,11 @@ from transformers import (
 )
 
 from medscope.agents.attention import FRAME_ATTENTION, PREFIX_ATTENTION
-from medscope.environment.dialogue import CHAT_TEMPLATE
+from medscope.agents.features import FeatureCache, in_chunks
+from medscope.agents.tiny.profile import tiny_model, tiny_tokenizer
+from medscope.environment.prompts import CHAT_TEMPLATE
 from medscope.environment.video import PATCH_FACTOR
 
-TINY_TOKENIZER = Path(__file__).parent / "tiny" / "tokenizer.json"
 IMAGE_TOKEN, TURN_END = "<|image_pad|>", "<|im_end|>"
 # Never sampled: a stray image placeholder has no frame, and only the environment writes responses and roles.
 SUPPRESSED = (
@@ -50,14 +50,19 @@ class FrameProcessor(Qwen2_5_VLProcessor):
 
 @dataclass
 class Policy:
-    """A model with its processor. Frame features are cached (`feature_bytes`) only while `cache_features` is set."""
+    """A model with its processor, and how much memory its forward passes may take.
+
+    Frame features are cached (`feature_bytes`) only while `cache_features` is set, which is right only while the vision
+    tower does not change. `activation_bytes` bounds what one forward without gradient computes at once, `cache_bytes`
+    the keys and values of the dialogues that are generated together; both are turned into token budgets below.
+    """
 
     model: torch.nn.Module
     processor: FrameProcessor
-    cache_features: bool = False  # right only while the vision tower does not change
+    cache_features: bool = False
     feature_bytes: int = 1 << 30
-    _features: OrderedDict = field(default_factory=OrderedDict, repr=False)
-    _bytes: int = 0
+    activation_bytes: int = 1 << 30
+    cache_bytes: int = 8 << 30
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -86,15 +91,39 @@ class Policy:
         known = self.tokenizer.get_vocab()
         return [known[token] for token in SUPPRESSED if token in known]
 
-    def encode(self, text: str, images: Sequence[Image.Image] = ()) -> list[int]:
-        """Token ids of `text`, every image placeholder widened to the number of its frame's visual tokens."""
-        parts = text.split(IMAGE_TOKEN)
-        if len(parts) - 1 != len(images):
-            raise ValueError(f"the text has {len(parts) - 1} image placeholders for {len(images)} frames")
-        widened = parts[0]
-        for image, part in zip(images, parts[1:], strict=True):
-            widened += IMAGE_TOKEN * visual_tokens(image) + part
-        return self.tokenizer.encode(widened, add_special_tokens=False)
+    @cached_property
+    def feature_cache(self) -> FeatureCache:
+        return FeatureCache(self.feature_bytes)
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Tokens that the language model reads at once: its widest activations (the MLP's three) fit the budget."""
+        return self._tokens_within(self.base.config.text_config.intermediate_size)
+
+    @property
+    def vision_tokens(self) -> int:
+        """Visual tokens that the vision tower encodes at once; each is made of 2 x 2 patches."""
+        return self._tokens_within(4 * self.base.config.vision_config.intermediate_size)
+
+    def _tokens_within(self, width: int) -> int:
+        return max(1, self.activation_bytes // (3 * width * self.base.dtype.itemsize))
+
+    @property
+    def mask_elements(self) -> int:
+        """Elements of an attention mask: SDPA holds it as one byte, as float32 and once more on the way."""
+        return self.activation_bytes // 8
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens whose keys and values fit `cache_bytes`."""
+        text = self.base.config.text_config
+        head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        token = 2 * text.num_hidden_layers * text.num_key_value_heads * head * self.base.dtype.itemsize
+        return max(1, self.cache_bytes // token)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of trusted text: control tokens in it are tokens. For all other text there is `agents.encoding`."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Patches of the frames: pixel_values [patches, 1176] and image_grid_thw [frames, 3] (time, height, width)."""
@@ -103,26 +132,20 @@ class Policy:
     def features(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
         """Visual features [tokens, hidden] of every frame; the vision tower runs once per distinct frame."""
         keys = [image.info.get("frame", id(image)) for image in images]
-        known = {key: self._features[key] for key in keys if key in self._features}
+        known = {key: found for key in keys if (found := self.feature_cache.get(key)) is not None}
         fresh = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
-        if fresh:
-            output = self.base.model.get_image_features(**self.pixels(list(fresh.values())), return_dict=True)
-            known.update(zip(fresh, output.pooler_output, strict=True))
+        made: list[torch.Tensor] = []
+        for chunk in in_chunks(list(fresh.values()), self.vision_tokens):
+            made += self.base.model.get_image_features(**self.pixels(chunk), return_dict=True).pooler_output
+        known.update(zip(fresh, made, strict=True))
         if self.cache_features:
-            self._remember({key: known[key] for key in fresh if isinstance(key, tuple)})
+            for key in fresh:
+                if isinstance(key, tuple):  # a frame of a store; the id of a loose image may be given to another one
+                    self.feature_cache.add(key, known[key])
         return [known[key] for key in keys]
 
-    def _remember(self, features: dict[tuple, torch.Tensor]) -> None:
-        for key, value in features.items():
-            self._features[key] = value.detach().clone()
-            self._bytes += value.numel() * value.element_size()
-        while self._bytes > self.feature_bytes:
-            _, old = self._features.popitem(last=False)
-            self._bytes -= old.numel() * old.element_size()
-
     def forget_features(self) -> None:
-        self._features.clear()
-        self._bytes = 0
+        self.feature_cache.clear()
 
     def save(self, folder: str | Path) -> Path:
         """Write model (safetensors only) and processor; the folder appears whole or not at all."""
@@ -136,21 +159,17 @@ class Policy:
         return folder
 
 
-def visual_tokens(image: Image.Image) -> int:
-    """How many tokens a frame takes: one for every 28 x 28 px."""
-    return (image.width // PATCH_FACTOR) * (image.height // PATCH_FACTOR)
-
-
 def load_policy(source: str | Path, lora_rank: int = 0, load_in_4bit: bool = False, dtype: str = "float32") -> Policy:
-    """Load a saved policy, a saved LoRA of one, or a Qwen2.5-VL checkpoint by name; safetensors only.
+    """Load a saved policy, a saved LoRA of one, or a Qwen2.5-VL checkpoint by its Hub name; safetensors only.
 
     `lora_rank` > 0 puts fresh trainable LoRA (alpha = 2 x rank) on the language model of a checkpoint without one.
+    Raises FileNotFoundError for a folder that is missing or holds no safetensors.
     """
+    _check_folder(source)
     source = str(source)
-    if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
-        raise FileNotFoundError(f"{source} holds no *.safetensors weights; other formats are not loaded")
     adapter = Path(source) / "adapter_config.json"
     base = LoraConfig.from_pretrained(source).base_model_name_or_path if adapter.exists() else source
+    _check_folder(base)
     quantised = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -177,33 +196,28 @@ def load_policy(source: str | Path, lora_rank: int = 0, load_in_4bit: bool = Fal
     return Policy(model, processor)
 
 
+def _check_folder(source: str | Path) -> None:
+    """A path must be a folder with weights. Only what cannot be a path is looked up on the Hub."""
+    folder = Path(source)
+    if folder.is_dir():
+        if not any(folder.glob("*.safetensors")):
+            raise FileNotFoundError(f"{folder} holds no *.safetensors weights; other formats are not loaded")
+        return
+    named = isinstance(source, str) and len(folder.parts) <= 2 and not source.startswith((".", "/", "~"))
+    if not named or (len(folder.parts) == 2 and folder.parent.is_dir()):
+        raise FileNotFoundError(
+            f"there is no checkpoint folder {folder}; run the stage that trains it (dvc repro), fetch it (dvc pull), "
+            "or give the name of a Qwen2.5-VL checkpoint on the Hub"
+        )
+
+
 def tiny_policy(seed: int = 0) -> Policy:
     """The tiny profile, randomly initialised: real classes, 1.5M parameters, trains on two CPU cores."""
     set_seed(seed)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(TINY_TOKENIZER), eos_token=TURN_END, pad_token="<|endoftext|>", padding_side="left"
-    )
-    ids = tokenizer.get_vocab()
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(ids), "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.06,
-            "max_position_embeddings": 4096, "tie_word_embeddings": True,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 4, 4]},
-            "bos_token_id": None, "eos_token_id": ids[TURN_END], "pad_token_id": ids["<|endoftext|>"],
-        },
-        vision_config={
-            "depth": 3, "hidden_size": 96, "intermediate_size": 256, "num_heads": 4, "out_hidden_size": 128,
-            "fullatt_block_indexes": [0, 1, 2], "initializer_range": 0.06,
-        },
-        image_token_id=ids[IMAGE_TOKEN], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids[IMAGE_TOKEN], vision_end_token_id=ids[IMAGE_TOKEN],  # no brackets in its tokenizer
-        tie_word_embeddings=True,
-    )  # fmt: skip
-    model = Qwen2_5_VLForConditionalGeneration(config)
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
     _use_our_attention(model)
-    processor = FrameProcessor(Qwen2VLImageProcessorPil(), tokenizer, CHAT_TEMPLATE)
-    policy = Policy(model, processor)
+    policy = Policy(model, FrameProcessor(Qwen2VLImageProcessorPil(), tokenizer, CHAT_TEMPLATE))
     _match_feature_norm(policy)
     return policy
 

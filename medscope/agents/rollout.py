@@ -1,102 +1,65 @@
 """Batched multi-turn rollouts: training, evaluation and `explore` all generate with `generate`.
 
-Pays for the video once (see `context`): the prompt is prefilled once per question and its cache shared by the group,
-what follows is cached over tool turns, finished rollouts leave, and nobody waits for one that talks on and on.
+The video is read once (see `context`): the prompt is prefilled once per task and its cache shared by the group, what
+follows is cached over tool turns, finished rollouts leave the batch, and a turn that goes on and on holds nobody up.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from PIL import Image
 
-from medscope.agents.context import Context, TokenSpan
-from medscope.environment.dialogue import TOOLS, execute_call, opening
-from medscope.environment.environment import Blocks, ClinicalVideoEnvironment
+from medscope.agents.context import Context, prefill
+from medscope.agents.encoding import (
+    RESPONSE_HEAD,
+    RESPONSE_TAIL,
+    TokenSpan,
+    encode_blocks,
+    encode_prompt,
+    encode_turn,
+)
+from medscope.agents.lengths import check_prompt, context_limit, longest_completion
 from medscope.agents.policy import Policy
+from medscope.agents.protocol import may_call
+from medscope.environment.environment import Blocks, ClinicalVideoEnvironment, Trace, refuse_last, skim, step
+from medscope.environment.prompts import opening
+from medscope.records import Task
 
 STRAGGLERS = 2  # a turn ends for the others once at most one rollout in so many still speaks
-FRAME_TEXT = "<|vision_start|><|image_pad|><|vision_end|>"
-RESPONSE_HEAD, RESPONSE_TAIL = (
-    "\n<|im_start|>user\n<tool_response>\n",
-    "\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
-)
 
 
 @dataclass
 class Rollout:
-    """One dialogue: its environment (what was executed) and its pieces (what was said and seen), in order.
+    """One dialogue: its environment, the trace of what was executed, and its spans (what was said and seen) in order.
 
-    The last piece is the turn that the model is speaking, or its last one.
+    The last span is the turn that the model is speaking, or its last one. The environment may have been reset for
+    another task since; `trace` stays.
     """
 
+    task: Task
     environment: ClinicalVideoEnvironment
     prompt: TokenSpan
     tools: bool = True  # whether its calls are executed
-    pieces: list[TokenSpan] = field(default_factory=lambda: [TokenSpan([], assistant=True)])
+    trace: Trace = field(default_factory=Trace)
+    spans: list[TokenSpan] = field(default_factory=lambda: [TokenSpan([], assistant=True)])
     turns: list[str] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)  # of the sampled tokens, under the sampling distribution
 
     @property
     def completion(self) -> list[int]:
-        return [token for piece in self.pieces for token in piece.ids]
+        """Token ids of all spans behind the prompt."""
+        return [token for span in self.spans for token in span.ids]
 
     @property
     def assistant_mask(self) -> list[bool]:
-        """True for the model's own tokens, False for tool responses and frames."""
-        return [piece.assistant for piece in self.pieces for _ in piece.ids]
+        """Per token of the completion: True for the model's own, False for tool responses and frames."""
+        return [span.assistant for span in self.spans for _ in span.ids]
 
     @property
     def images(self) -> list[Image.Image]:
-        return [image for piece in self.pieces for image in piece.images]
-
-
-def encode_blocks(policy: Policy, blocks: Blocks, head: str = "", tail: str = "") -> TokenSpan:
-    """Encode content blocks of a chat message between two texts."""
-    images = [block["image"] for block in blocks if block["type"] == "image"]
-    text = "".join(FRAME_TEXT if block["type"] == "image" else block["text"] for block in blocks)
-    return TokenSpan(policy.encode(head + text + tail, images), images)
-
-
-def encode_prompt(policy: Policy, messages: list[dict[str, Any]], tools: bool) -> TokenSpan:
-    """Encode the opening messages with the chat template, up to where the assistant speaks."""
-    text = policy.processor.apply_chat_template(
-        messages, tools=TOOLS if tools else None, add_generation_prompt=True, tokenize=False
-    )
-    images = [
-        b["image"] for m in messages if isinstance(m["content"], list) for b in m["content"] if b["type"] == "image"
-    ]
-    return TokenSpan(policy.encode(text, images), images)
-
-
-def open_rollouts(
-    policy: Policy, environments: list[ClinicalVideoEnvironment], questions: list[str], group: int, tools: bool = True
-) -> list[Rollout]:
-    """`group` dialogues for every question, nothing said yet, in the order of `environments`."""
-    if len(environments) != group * len(questions):
-        raise ValueError(
-            f"{len(questions)} questions x {group} rollouts need as many environments, not {len(environments)}"
-        )
-    prompts = [
-        encode_prompt(policy, opening(question, environments[i * group]._skim(), tools), tools)
-        for i, question in enumerate(questions)
-    ]
-    return [Rollout(environment, prompts[i // group], tools) for i, environment in enumerate(environments)]
-
-
-def environment_step(policy: Policy, rollout: Rollout) -> TokenSpan | None:
-    """Execute the call in the turn that this rollout has ended. The response, or None where the dialogue is over."""
-    ids = rollout.pieces[-1].ids
-    ended = ids[-1] == policy.turn_end
-    rollout.turns.append(policy.tokenizer.decode(ids[:-1] if ended else ids))
-    out_of_turns = len(rollout.turns) > rollout.environment._budget.max_calls + 1
-    may_call = rollout.tools and ended and not out_of_turns
-    response = execute_call(rollout.environment, rollout.turns[-1]) if may_call else None
-    if response is None:
-        return None
-    heard = encode_blocks(policy, response, RESPONSE_HEAD, RESPONSE_TAIL)
-    rollout.pieces += [heard, TokenSpan([], assistant=True)]
-    return heard
+        """The frames of the completion in order, without those of the prompt."""
+        return [image for span in self.spans for image in span.images]
 
 
 @dataclass
@@ -108,83 +71,174 @@ class RolloutBatch:
     fed: list[TokenSpan]
 
     def select(self, rows: list[int], fed: list[TokenSpan]) -> "RolloutBatch":
+        """These rows as a batch of their own, fed with `fed` next."""
         return RolloutBatch(self.context.select(rows), [self.rollouts[row] for row in rows], fed)
 
 
 def generate(
     policy: Policy,
-    environments: list[ClinicalVideoEnvironment],
-    questions: list[str],
-    group: int = 1,
+    tasks: Sequence[Task],
+    environments: Sequence[ClinicalVideoEnvironment],
+    num_generations: int = 1,
     tools: bool = True,
     temperature: float = 0.0,
     max_turn_tokens: int | None = None,
-    forced_turns: list[str] | None = None,
+    forced_turns: Sequence[str] | None = None,
 ) -> list[Rollout]:
-    """Answer every question `group` times, greedily (`temperature` 0) or sampled with torch's global generator.
+    """Answer every task `num_generations` times, greedily (`temperature` 0) or sampled with torch's global generator.
 
-    Without `tools` none are offered, and a call made all the same is not executed: it ends the dialogue.
-    `environments` holds `group` reset environments per question, in a row. `forced_turns` writes the first turn of
-    every rollout instead of the model (the oracle window); a turn is cut after `max_turn_tokens` (default: that of the
-    budget). Returns rollouts in the order of `environments`.
+    `environments` holds `num_generations` environments per task, in a row; each is reset to its task's video. Without
+    `tools` none are offered, and a call made all the same is not executed: it ends the dialogue. `forced_turns` writes
+    the first turn of every rollout instead of the model (the oracle window). A turn is cut after `max_turn_tokens`
+    (default: the budget's). Returns rollouts in the order of `environments`; the model's mode is as before, also after
+    an error.
+
+    Tasks whose dialogues could fill more than `Policy.cache_bytes` are generated one batch after the other. Raises
+    ValueError for another number of environments and for a prompt that exceeds the context, VideoError for a video
+    that cannot be read.
     """
-    max_turn_tokens = max_turn_tokens or environments[0]._budget.max_turn_tokens
+    max_turn_tokens = max_turn_tokens or environments[0].budget.max_turn_tokens
+    rollouts = open_rollouts(policy, tasks, environments, num_generations, tools, max_turn_tokens)
     was_training = policy.model.training
     policy.model.eval()
-    with torch.no_grad():
-        rollouts = open_rollouts(policy, environments, questions, group, tools)
-        context = Context(policy, len(questions))
-        context.extend([TokenSpan(first.prompt.ids[:-1], first.prompt.images) for first in rollouts[::group]])
-        context = context.fork([i // group for i in range(len(rollouts))])
-        batch = RolloutBatch(context, rollouts, [TokenSpan(rollout.prompt.ids[-1:]) for rollout in rollouts])
-        batches = [batch] if forced_turns is None else _force(policy, batch, forced_turns)
-        while batches:
-            batches += _generate_turn(policy, batches.pop(), temperature, max_turn_tokens)
-    policy.model.train(was_training)
+    try:
+        with torch.no_grad():
+            for part in _batches(policy, rollouts, num_generations):
+                turns = None if forced_turns is None else forced_turns[part]
+                _generate_batch(policy, rollouts[part], num_generations, temperature, max_turn_tokens, turns)
+    finally:
+        policy.model.train(was_training)
     return rollouts
 
 
-def _force(policy: Policy, batch: RolloutBatch, turns: list[str]) -> list[RolloutBatch]:
+def open_rollouts(
+    policy: Policy,
+    tasks: Sequence[Task],
+    environments: Sequence[ClinicalVideoEnvironment],
+    num_generations: int,
+    tools: bool,
+    max_turn_tokens: int,
+) -> list[Rollout]:
+    """Reset the environments and open `num_generations` dialogues for every task, in the order of `environments`."""
+    if len(environments) != num_generations * len(tasks):
+        raise ValueError(
+            f"{len(tasks)} tasks x {num_generations} generations need as many environments, not {len(environments)}"
+        )
+    rollouts = []
+    for number, environment in enumerate(environments):
+        task = tasks[number // num_generations]
+        environment.reset(path=task.path)
+        if number % num_generations == 0:
+            prompt = encode_prompt(policy, opening(task.question, skim(environment), tools), tools)
+            check_prompt(policy, environment.budget, task, prompt, max_turn_tokens)
+        rollouts.append(Rollout(task, environment, prompt, tools, environment.trace))
+    return rollouts
+
+
+def _batches(policy: Policy, rollouts: Sequence[Rollout], num_generations: int) -> Iterator[slice]:
+    """Runs of whole groups whose dialogues fit the policy's cache, however long they become; one group at least."""
+    first = tokens = 0
+    for start in range(0, len(rollouts), num_generations):
+        prompt, budget = len(rollouts[start].prompt.ids), rollouts[start].environment.budget
+        longest = min(context_limit(policy, budget) - prompt, longest_completion(budget))
+        group = prompt + num_generations * longest
+        if tokens and tokens + group > policy.cached_tokens:
+            yield slice(first, start)
+            first, tokens = start, 0
+        tokens += group
+    if rollouts:
+        yield slice(first, len(rollouts))
+
+
+def _generate_batch(
+    policy: Policy,
+    rollouts: list[Rollout],
+    num_generations: int,
+    temperature: float,
+    max_turn_tokens: int,
+    forced_turns: Sequence[str] | None,
+) -> None:
+    """Let these rollouts, whole groups, speak to their end."""
+    prompts = [rollout.prompt for rollout in rollouts[::num_generations]]
+    context = prefill(policy, [TokenSpan(prompt.ids[:-1], prompt.images) for prompt in prompts])
+    context = context.fork([i // num_generations for i in range(len(rollouts))])
+    batch = RolloutBatch(context, rollouts, [TokenSpan(rollout.prompt.ids[-1:]) for rollout in rollouts])
+    batches = [batch] if forced_turns is None else _force(policy, batch, forced_turns, max_turn_tokens)
+    while batches:
+        batches += _generate_turn(policy, batches.pop(), temperature, max_turn_tokens)
+
+
+def _force(policy: Policy, batch: RolloutBatch, turns: Sequence[str], max_turn_tokens: int) -> list[RolloutBatch]:
     """Write a turn for every rollout; the batch that goes on."""
     for rollout, turn in zip(batch.rollouts, turns, strict=True):
-        rollout.pieces[-1].ids += [*policy.encode(turn), policy.turn_end]
-    said = [rollout.pieces[-1].ids[:-1] for rollout in batch.rollouts]
-    batch.context.extend([TokenSpan(piece.ids + ids) for piece, ids in zip(batch.fed, said, strict=True)])
-    return _answer(policy, batch, list(range(len(turns))))
+        rollout.spans[-1].ids += encode_turn(policy, turn).ids
+    written = [rollout.spans[-1].ids[:-1] for rollout in batch.rollouts]
+    batch.context.extend([TokenSpan(span.ids + ids) for span, ids in zip(batch.fed, written, strict=True)])
+    return _respond(policy, batch, list(range(len(turns))), max_turn_tokens)
 
 
 def _generate_turn(policy: Policy, batch: RolloutBatch, temperature: float, max_turn_tokens: int) -> list[RolloutBatch]:
     """One turn of every rollout, up to and with `<|im_end|>` (sampled, but not yet fed). Returns who goes on.
 
-    Once few still speak they become a batch of their own, and the others are answered.
+    Once few still speak they become a batch of their own, and the others get their responses.
     """
-    banned = torch.tensor(policy.suppressed_tokens, device=policy.device)
+    suppressed = torch.tensor(policy.suppressed_tokens, device=policy.device)
     speaking = list(range(len(batch.rollouts)))
     while len(speaking) * STRAGGLERS > len(batch.rollouts):
         logits = policy.base.lm_head(batch.context.extend(batch.fed)[:, -1]).float()
-        logps = torch.log_softmax(logits.index_fill(-1, banned, -torch.inf) / (temperature or 1.0), dim=-1)
+        logps = torch.log_softmax(logits.index_fill(-1, suppressed, -torch.inf) / (temperature or 1.0), dim=-1)
         tokens = logps.argmax(-1) if temperature == 0 else torch.multinomial(logps.exp(), 1)[:, 0]
-        chosen, said = logps.gather(-1, tokens[:, None])[:, 0].tolist(), tokens.tolist()
+        token_logps, sampled = logps.gather(-1, tokens[:, None])[:, 0].tolist(), tokens.tolist()
         batch.fed = [TokenSpan([]) for _ in batch.rollouts]
         for row in list(speaking):
-            turn, token = batch.rollouts[row].pieces[-1], said[row]
+            turn, token = batch.rollouts[row].spans[-1], sampled[row]
             turn.ids.append(token)
-            batch.rollouts[row].logps.append(chosen[row])
+            batch.rollouts[row].logps.append(token_logps[row])
             if token == policy.turn_end or len(turn.ids) == max_turn_tokens:
                 speaking.remove(row)  # its last token is fed with the response
             else:
                 batch.fed[row] = TokenSpan([token])
-    silent = [row for row in range(len(batch.rollouts)) if row not in speaking]
+    done = [row for row in range(len(batch.rollouts)) if row not in speaking]
     stragglers = [batch.select(speaking, [batch.fed[row] for row in speaking])] if speaking else []
-    return stragglers + _answer(policy, batch, silent)
+    return stragglers + _respond(policy, batch, done, max_turn_tokens)
 
 
-def _answer(policy: Policy, batch: RolloutBatch, rows: list[int]) -> list[RolloutBatch]:
+def _respond(policy: Policy, batch: RolloutBatch, rows: list[int], max_turn_tokens: int) -> list[RolloutBatch]:
     """Execute the calls in the turns that these rows have ended; the batch of those that got a response."""
     going, fed = [], []
     for row in rows:
-        heard = environment_step(policy, batch.rollouts[row])
-        if heard is not None:
+        response = environment_step(policy, batch.rollouts[row], max_turn_tokens)
+        if response is not None:
             going.append(row)
-            fed.append(TokenSpan([policy.turn_end, *heard.ids], heard.images))
+            fed.append(TokenSpan([policy.turn_end, *response.ids], response.images))
     return [batch.select(going, fed)] if going else []
+
+
+def environment_step(policy: Policy, rollout: Rollout, max_turn_tokens: int) -> TokenSpan | None:
+    """Execute the call in the turn that this rollout has ended. The response, or None where the dialogue is over."""
+    ids, environment = rollout.spans[-1].ids, rollout.environment
+    ended = ids[-1] == policy.turn_end
+    rollout.turns.append(policy.tokenizer.decode(ids[:-1] if ended else ids))
+    if not (rollout.tools and ended and may_call(len(rollout.turns), environment.budget)):
+        return None
+    blocks = step(environment, rollout.turns[-1])
+    response = None if blocks is None else _response_that_fits(policy, rollout, blocks, max_turn_tokens)
+    if response is not None:
+        rollout.spans += [response, TokenSpan([], assistant=True)]
+    return response
+
+
+def _response_that_fits(policy: Policy, rollout: Rollout, blocks: Blocks, max_turn_tokens: int) -> TokenSpan | None:
+    """The encoded response. One that leaves no room for another turn in the context is not shown: its call counts as
+    refused and the model is told so. None where not even that fits."""
+    used = len(rollout.prompt.ids) + len(rollout.completion) + max_turn_tokens
+    room = context_limit(policy, rollout.environment.budget) - used
+    response = encode_blocks(policy, blocks, RESPONSE_HEAD, RESPONSE_TAIL)
+    if len(response.ids) > room and rollout.trace.calls[-1].executed:
+        blocks = refuse_last(
+            rollout.environment,
+            f"these frames take {len(response.ids)} tokens, but the context has room for {max(0, room)}; "
+            "ask for a shorter window, or answer now",
+        )
+        response = encode_blocks(policy, blocks, RESPONSE_HEAD, RESPONSE_TAIL)
+    return response if len(response.ids) <= room else None

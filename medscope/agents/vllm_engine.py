@@ -1,8 +1,11 @@
-"""Rollouts assistant by vLLM inside the training process (colocate), for LoRA policies where vLLM is installed.
+"""Rollouts by vLLM inside the training process (colocate), for LoRA policies where vLLM is installed.
 
 Prompts, tools and budget are those of `rollout`. The policy's own tower encodes every frame once; vLLM gets features,
 holds the language model in a second copy, and shares the prompt of a group and the turns of a dialogue by its prefix
 cache. An adapter that has changed is handed over as safetensors.
+
+vLLM samples with a generator of its own, seeded when the engine starts. It is not part of a training checkpoint: after
+a resume the first rollouts are drawn anew, so that an interrupted training is not repeated to the bit.
 """
 
 import gc
@@ -19,41 +22,32 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 
+from medscope.agents.features import visual_tokens
+from medscope.agents.lengths import context_limit, longest_dialogue
+from medscope.agents.policy import Policy
+from medscope.agents.rollout import Rollout, environment_step, generate, open_rollouts
 from medscope.environment.environment import ClinicalVideoEnvironment
-from medscope.agents.policy import Policy, visual_tokens
-from medscope.agents.rollout import Rollout, environment_step, open_rollouts, generate
 from medscope.environment.tools import ToolBudget
 from medscope.environment.video import PATCH_FACTOR
+from medscope.records import Task
 
 Engine = Callable[..., list[Rollout]]  # called as training calls `generate`
 BANNED = -100.0  # added to the logits of tokens that are never sampled: the lowest bias that vLLM knows
 PATCH = PATCH_FACTOR // 2  # pixels: vLLM counts the patches, of which 2 x 2 make a token
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has room
-WORDS, FRAME_WORDS = 2048, 16  # tokens of instructions and questions, and of the second beside a frame: plenty
 
 
 def make_engine(name: str, policy: Policy, budget: ToolBudget, rollouts: int, memory: float, seed: int) -> Engine:
-    """`medscope` (our own, exact) or `vllm`, which speaks for at most so many `rollouts` at once.
+    """`medscope` (our own, exact) or `vllm`, which generates at most so many `rollouts` at once.
 
     `memory` is vLLM's share of the GPU, from 0 to 1. Raises ValueError for an unknown name or a policy that vLLM
-    cannot speak for, ImportError where it is not installed.
+    cannot hold, ImportError where it is not installed.
     """
     if name == "medscope":
         return generate
     if name == "vllm":
         return VLLMEngine(policy, budget, rollouts, memory, seed)
     raise ValueError(f"engine {name!r} is unknown; choose medscope or vllm")
-
-
-def longest_dialogue(budget: ToolBudget) -> int:
-    """No dialogue within `budget` has more tokens."""
-
-    def shown(frames: int, pixels: int) -> int:
-        return frames * (pixels // PATCH_FACTOR**2 + FRAME_WORDS)
-
-    response = max(shown(budget.crop_frames, budget.crop_pixels), shown(3, budget.frame_pixels))
-    turns = (budget.max_calls + 2) * budget.max_turn_tokens
-    return WORDS + shown(budget.skim_frames, budget.skim_pixels) + budget.max_calls * response + turns
 
 
 def one_placeholder_each(ids: Sequence[int], widths: Sequence[int], image_token: int) -> list[int]:
@@ -91,7 +85,7 @@ class VLLMEngine:
             enable_mm_embeds=True,  # frames come as features,
             mm_processor_cache_gb=0,  # which a cache would keep in memory beside the policy's own
             logprobs_mode="processed_logprobs",  # of the distribution that was sampled from
-            max_model_len=min(longest_dialogue(budget), policy.base.config.text_config.max_position_embeddings),
+            max_model_len=min(longest_dialogue(budget), context_limit(policy, budget)),
             max_num_seqs=rollouts,
             gpu_memory_utilization=memory,
             enforce_eager=not torch.cuda.is_available(),
@@ -104,37 +98,38 @@ class VLLMEngine:
     def __call__(
         self,
         policy: Policy,
-        environments: list[ClinicalVideoEnvironment],
-        questions: list[str],
-        group: int,
+        tasks: Sequence[Task],
+        environments: Sequence[ClinicalVideoEnvironment],
+        num_generations: int = 1,
         temperature: float = 0.0,
         max_turn_tokens: int | None = None,
     ) -> list[Rollout]:
-        """As `generate` with tools, turn by turn: all who still speak say one, then the calls are executed."""
+        """As `generate` with tools, turn by turn: every open rollout says one, then the calls are executed."""
         from vllm import SamplingParams
 
+        max_turn_tokens = max_turn_tokens or environments[0].budget.max_turn_tokens
         sampling = SamplingParams(
             temperature=temperature,
-            max_tokens=max_turn_tokens or environments[0]._budget.max_turn_tokens,
+            max_tokens=max_turn_tokens,
             stop_token_ids=[policy.turn_end],
             logit_bias=dict.fromkeys(policy.suppressed_tokens, BANNED),
             logprobs=0,  # of the sampled token alone
             detokenize=False,
         )
         self._hand_over(policy)
-        rollouts = speaking = open_rollouts(policy, environments, questions, group)
+        rollouts = speaking = open_rollouts(policy, tasks, environments, num_generations, True, max_turn_tokens)
         while speaking:
             prompts = [self._prompt(policy, rollout) for rollout in speaking]
             outputs = self.llm.generate(prompts, sampling, lora_request=self.adapter, use_tqdm=False)
             for rollout, output in zip(speaking, outputs, strict=True):
                 if output.prompt_token_ids != rollout.prompt.ids + rollout.completion:
                     raise RuntimeError("vLLM lays the frames of a dialogue out in another way than the policy")
-                said = output.outputs[0]
-                rollout.pieces[-1].ids += said.token_ids
+                sampled = output.outputs[0]
+                rollout.spans[-1].ids += sampled.token_ids
                 rollout.logps += [
-                    found[token].logprob for token, found in zip(said.token_ids, said.logprobs, strict=True)
+                    found[token].logprob for token, found in zip(sampled.token_ids, sampled.logprobs, strict=True)
                 ]
-            speaking = [rollout for rollout in speaking if environment_step(policy, rollout) is not None]
+            speaking = [r for r in speaking if environment_step(policy, r, max_turn_tokens) is not None]
         return rollouts
 
     def _prompt(self, policy: Policy, rollout: Rollout) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+"""How many tokens a dialogue may have, how many it can have within a budget, and prompts that are too long."""
+
+from medscope.agents.encoding import TokenSpan
+from medscope.agents.policy import Policy
+from medscope.environment.tools import ToolBudget
+from medscope.environment.video import PATCH_FACTOR
+from medscope.records import Task
+
+PROMPT_WORDS = 2048  # tokens of instructions and question: plenty
+FRAME_WORDS = 16  # tokens of the second beside a frame: plenty
+RESPONSE_WORDS = 64  # tokens around a response
+
+
+def context_limit(policy: Policy, budget: ToolBudget) -> int:
+    """The most tokens of a dialogue: the budget's `context_tokens`, or the model's positions where they are fewer."""
+    return min(budget.context_tokens, policy.base.config.text_config.max_position_embeddings)
+
+
+def longest_completion(budget: ToolBudget) -> int:
+    """No completion within `budget` has more tokens: its turns and the responses to its calls, refused ones too."""
+    response = max(_shown(budget.crop_frames, budget.crop_pixels), _shown(3, budget.frame_pixels)) + RESPONSE_WORDS
+    return (budget.max_calls + 2) * budget.max_turn_tokens + (budget.max_calls + 1) * response
+
+
+def longest_dialogue(budget: ToolBudget) -> int:
+    """No dialogue within `budget` has more tokens, prompt and completion."""
+    return PROMPT_WORDS + _shown(budget.skim_frames, budget.skim_pixels) + longest_completion(budget)
+
+
+def _shown(frames: int, pixels: int) -> int:
+    return frames * (pixels // PATCH_FACTOR**2 + FRAME_WORDS)
+
+
+def check_prompt(policy: Policy, budget: ToolBudget, task: Task, prompt: TokenSpan, max_turn_tokens: int) -> None:
+    """Raise ValueError for a prompt that leaves no room for one turn in the context."""
+    limit = context_limit(policy, budget)
+    if len(prompt.ids) + max_turn_tokens > limit:
+        raise ValueError(
+            f"task {task.id}, video {task.video}: the prompt has {len(prompt.ids)} tokens and a turn up to "
+            f"{max_turn_tokens}, more than the context of {limit} tokens (the smaller of the budget's context_tokens "
+            "and the model's positions); lower skim_frames, skim_pixels or max_turn_tokens"
+        )

@@ -1,0 +1,37 @@
+"""The tiny profile's tokenizer (frozen, see `pipeline.tiny_tokenizer`) and its model, randomly initialised."""
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+TINY_TOKENIZER = Path(__file__).parent / "tokenizer.json"
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """The frozen tokenizer: whole words and whole seconds are one token each, the frame brackets are dropped."""
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(TINY_TOKENIZER), eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
+    )
+
+
+def tiny_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
+    """A real Qwen2.5-VL with 1.5M parameters, drawn from torch's global generator."""
+    ids = tokenizer.get_vocab()
+    image = ids["<|image_pad|>"]
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(ids), "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.06,
+            "max_position_embeddings": 4096, "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 4, 4]},
+            "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "depth": 3, "hidden_size": 96, "intermediate_size": 256, "num_heads": 4, "out_hidden_size": 128,
+            "fullatt_block_indexes": [0, 1, 2], "initializer_range": 0.06,
+        },
+        image_token_id=image, video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=image, vision_end_token_id=image,  # no brackets in its tokenizer
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    return Qwen2_5_VLForConditionalGeneration(config)
