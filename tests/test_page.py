@@ -1,16 +1,32 @@
-"""The page of a notebook: what is read, and what of it is left out."""
+"""The page of a notebook: what is read, what of it is left out, and that text from data stays text."""
+
+from pathlib import Path
 
 import nbformat
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from medscope.reporting import pictures
 from medscope.reporting.page import export
+
+SCRIPT = "<script>alert('1')</script>"
 
 
 def page_of(tmp_path, *outputs, finished=True):
     cell = new_code_cell("secret = 6 * 7", outputs=list(outputs))
     notebook = new_notebook(cells=[new_markdown_cell("## Results"), cell])
-    nbformat.write(notebook, tmp_path / "06_evaluate.ipynb")
-    return export(tmp_path / "06_evaluate.ipynb", finished).read_text()
+    nbformat.write(notebook, tmp_path / "07_report.ipynb")
+    return export(tmp_path / "07_report.ipynb", finished).read_text()
+
+
+def shown(function, *arguments):
+    """What a notebook keeps of a call that displays HTML."""
+    InteractiveShell.instance()
+    with capture_output() as captured:
+        function(*arguments)
+    return [new_output("display_data", dict(output.data)) for output in captured.outputs]
 
 
 def test_a_page_has_prose_and_results_but_neither_code_nor_progress_bars_nor_scripts(tmp_path):
@@ -19,10 +35,47 @@ def test_a_page_has_prose_and_results_but_neither_code_nor_progress_bars_nor_scr
     page = page_of(tmp_path, bar, table, new_output("stream", name="stdout", text="1,480,000 parameters"))
     assert "Results" in page and "<td>0.98</td>" in page and "1,480,000 parameters" in page
     assert "secret" not in page and "render: 50%" not in page and "<script" not in page and "http" not in page
-    assert "<title>MedScope 06 evaluate</title>" in page
+    assert "<title>MedScope 07 report</title>" in page
 
 
 def test_a_page_of_an_unfinished_notebook_keeps_code_and_all_output(tmp_path):
     """A kernel that was killed leaves no error in the notebook."""
     page = page_of(tmp_path, new_output("stream", name="stderr", text="render: 50%"), finished=False)
     assert "secret" in page and "render: 50%" in page
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (pictures.table, ({SCRIPT: {"answer": 1.0}},)),
+        (pictures.table, ({"task": {SCRIPT: 1.0}},)),
+        (pictures.table, ({"task": {"answer": SCRIPT}},)),
+        (pictures.table, ({"task": {"answer": 1.0}}, SCRIPT)),
+        (pictures.settings, ({SCRIPT: SCRIPT},)),
+        (pictures.show_saved, (Path(SCRIPT),)),
+    ],
+)
+def test_a_script_in_a_label_a_cell_a_title_or_a_setting_stays_text(tmp_path, function, arguments):
+    page = page_of(tmp_path, *shown(function, *arguments))
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_a_script_in_a_printed_turn_stays_text(tmp_path):
+    page = page_of(tmp_path, new_output("stream", name="stdout", text=f"<answer>{SCRIPT}</answer>"))
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_a_table_shows_whole_cells_three_digits_and_a_dash_for_what_is_missing(tmp_path):
+    long = "a question of more than fifty characters, which pandas would cut short"
+    page = page_of(
+        tmp_path, *shown(pictures.table, {"a": {"text": long, "iou": 0.98765}, "b": {"count": 3, "iou": None}})
+    )
+    cells = [cell.partition("</td>")[0] for cell in page.split("<td>")[1:]]
+    assert cells == [long, "0.988", "–", "–", "–", "3"]
+
+
+def test_a_notebook_that_cannot_be_read_is_an_error_of_the_export(tmp_path):
+    """The launcher collects it and ends with the notebook's own error; see test_stage."""
+    (tmp_path / "07_report.ipynb").write_text('{"cells": [')
+    with pytest.raises(nbformat.reader.NotJSONError):
+        export(tmp_path / "07_report.ipynb", finished=False)

@@ -1,89 +1,174 @@
-"""The lines that end `make repro`, and the results that `make readme` writes."""
+"""The lines that end `make repro`, and the tables that `make readme` writes."""
 
 import json
+import subprocess
 
 import pytest
 
-from medscope.reporting.report import (
-    README_COLUMNS,
-    README_MARKS,
-    describe_markdown,
-    differences_markdown,
-    markdown,
-    results_page,
-    write_readme,
-)
+from medscope.reporting.markdown import differences_table, free_text_table, markdown_table, scores_table
+from medscope.reporting.report import MARKS, README_COLUMNS, main, recorded_in, results_section, write_readme
 
 SCORES = {name: 0.5 for name in README_COLUMNS} | {f"{name}_ci": [0.25, 0.75] for name in README_COLUMNS}
-WORSE = {**SCORES, "accuracy": 0.25, "tg_r50": None, "tg_r50_ci": None}
-TABLE = {"rl": {"clips": SCORES}, "sft": {"clips": WORSE}}
+SCORES |= {"tool_calls": 1.0, "tool_calls_ci": [1.0, 1.0]}
+WORSE = {**SCORES, "accuracy": 0.25, "tg_r70": None, "tg_r70_ci": None}
+UNSEEING = {**WORSE, "tool_calls": 0.0, "evidence_miou": 0.0, "evidence_miou_ci": [0.0, 0.0]}
+TABLE = {  # sorted, as JSON on disk is; the first set is out of domain
+    "blind": {"far": UNSEEING, "near": UNSEEING},
+    "rl": {"far": SCORES, "near": SCORES},
+    "sft": {"far": WORSE, "near": WORSE},
+}
+PROTOCOL = {"judge": "exact", "eval_sets": [{"name": "far", "domain": "out"}, {"name": "near", "domain": "in"}]}
 
 
 @pytest.fixture
-def metrics(tmp_path):
-    (tmp_path / "evaluate.json").write_text(json.dumps(TABLE))
-    (tmp_path / "gains.json").write_text(json.dumps({"clips": {"accuracy": "+0.100 [+0.050, +0.150]"}}))
+def root(tmp_path):
+    """A repository with metrics of one `make repro`, and pages with marks."""
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "docs").mkdir()
+    write(tmp_path, evaluate=TABLE, gains={"near": {"accuracy": "+0.100 [+0.050, +0.150]"}}, protocol=PROTOCOL)
+    for page in ("README.md", "docs/results.md"):
+        (tmp_path / page).write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
     return tmp_path
 
 
-def test_the_table_has_a_row_per_split_and_system_in_order_of_accuracy_and_a_dash_for_what_is_not_asked():
-    lines = markdown(TABLE, ("tg_r50", "accuracy")).splitlines()
-    assert lines[0] == "| split | system | tg_r50 | accuracy |"
-    assert lines[2] == "| clips | sft | – | 0.25 [0.25, 0.75] |"
-    assert lines[3] == "| clips | rl | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] |"
+def write(root, **metrics):
+    for name, value in metrics.items():
+        (root / "metrics" / f"{name}.json").write_text(json.dumps(value))
 
 
-def test_the_readme_keeps_its_words_and_gets_the_results(metrics, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{README_MARKS[0]}\nold\n{README_MARKS[1]}\nafter\n")
-    write_readme(readme, metrics)
-    text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    assert "clips, seed 0: accuracy +0.100 [+0.050, +0.150]" in text and "seeds" not in text
-    gain = {"accuracy": {"mean": 0.12, "ci": [0.06, 0.18], "per_seed": [0.1, 0.14], "std": 0.02}}
-    (metrics / "seeds.json").write_text(json.dumps({"clips": {"sft": {}, "seed 0": {}, "seed 1": {}, "gain": gain}}))
-    write_readme(readme, metrics)
-    assert "clips, mean of 2 seeds of RL: accuracy +0.120 [+0.060, +0.180]" in readme.read_text()
+def test_a_table_has_a_row_per_set_and_system_and_a_dash_for_what_is_not_asked_or_zero_by_definition():
+    lines = scores_table(TABLE, ("tg_r70", "evidence_miou", "accuracy", "never_measured"), ["near"]).splitlines()
+    assert lines[0] == "| eval set | system | tg_r70 | evidence_miou | accuracy |"
+    assert lines[2:] == [
+        "| near | blind | – | – | 0.25 [0.25, 0.75] |",
+        "| near | rl | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] |",
+        "| near | sft | – | 0.50 [0.25, 0.75] | 0.25 [0.25, 0.75] |",
+    ]
 
 
-def test_a_readme_without_its_marks_is_not_touched(metrics, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("words")
-    with pytest.raises(SystemExit, match="lacks the lines"):
-        write_readme(readme, metrics)
-    assert readme.read_text() == "words"
+def test_a_pipe_or_a_line_break_in_a_cell_does_not_end_it():
+    assert markdown_table(["a"], [["x|y\nz"]]).splitlines()[2] == "| x\\|y z |"
 
 
 def test_differences_are_bold_where_the_interval_excludes_zero():
     rows = {"a": {"accuracy": {"mean": 0.1, "ci": [0.05, 0.2]}}, "b": {"accuracy": {"mean": -0.1, "ci": [-0.2, 0.01]}}}
-    lines = differences_markdown(rows, "part", "mean", "ci").splitlines()
+    lines = differences_table(rows, "part", "mean", "ci").splitlines()
     assert lines[0] == "| part | accuracy |"
     assert lines[2:] == ["| a | **+0.100** [+0.050, +0.200] |", "| b | -0.100 [-0.200, +0.010] |"]
 
 
-def test_free_text_has_a_row_per_task_and_a_column_per_system():
+def test_a_difference_from_a_system_that_never_looks_is_no_finding_in_metrics_of_looks():
+    row = {m: {"mean": 0.6, "ci": [0.5, 0.7]} for m in ("evidence_miou", "accuracy")}
+    rows = {"tools": row, "window": row}
+    lines = differences_table(rows, "part", "mean", "ci", {"tools": UNSEEING, "window": SCORES}).splitlines()
+    assert lines[2] == "| tools | +0.600 (by definition) | **+0.600** [+0.500, +0.700] |"
+    assert lines[3] == "| window | **+0.600** [+0.500, +0.700] | **+0.600** [+0.500, +0.700] |"
+
+
+def test_free_text_has_a_row_per_kind_and_a_column_per_system():
     scores = {"exact": 0.5, "BLEU-4": 41.26, "CIDEr": 2.0, "METEOR": None, "ROUGE-L": 80.0}
-    table = {"cataract": {"full sft": scores, "full rl": scores, "fine sft": scores, "fine rl": scores}}
-    lines = describe_markdown(table).splitlines()
-    assert lines[0] == "| split | task | sft | rl |" and len(lines) == 4
-    assert lines[2] == "| cataract | full | 0.50 / 41.3 / 2.0 / 80.0 | 0.50 / 41.3 / 2.0 / 80.0 |"
+    table = {"near": {"full sft": scores, "full rl": scores, "fine sft": scores}}
+    lines = free_text_table(table).splitlines()
+    assert lines[0] == "| eval set | kind | sft | rl |" and len(lines) == 4
+    assert lines[2] == "| near | full | 0.50 / 41.3 / 2.0 / 80.0 | 0.50 / 41.3 / 2.0 / 80.0 |"
+    assert lines[3] == "| near | fine | 0.50 / 41.3 / 2.0 / 80.0 | – |"
 
 
-def test_the_longer_tables_come_from_the_metrics_and_from_nothing_else(metrics):
+def test_the_readme_keeps_its_words_and_gets_the_systems_in_order_on_the_first_set_in_domain(root):
+    write_readme(root)
+    text = (root / "README.md").read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| near | ")]
+    assert [row.split(" | ")[1] for row in rows] == ["blind", "sft", "rl"] and "| far |" not in text
+
+
+def test_metrics_of_a_run_without_a_protocol_still_make_a_readme(root):
+    (root / "metrics" / "protocol.json").unlink()
+    write_readme(root)
+    assert "| far | sft |" in (root / "README.md").read_text(), "the first set of the table"
+
+
+def test_writing_twice_changes_nothing_more(root):
+    write_readme(root)
+    once = [(root / page).read_text() for page in ("README.md", "docs/results.md")]
+    write_readme(root)
+    assert once == [(root / page).read_text() for page in ("README.md", "docs/results.md")]
+
+
+def test_a_page_without_its_marks_is_an_error_that_names_it(root):
+    (root / "README.md").write_text("words")
+    with pytest.raises(SystemExit, match=r"README\.md lacks the lines"):
+        write_readme(root)
+    assert (root / "README.md").read_text() == "words"
+
+
+def test_without_metrics_the_command_says_what_to_run(root):
+    (root / "metrics" / "evaluate.json").unlink()
+    with pytest.raises(SystemExit, match=r"evaluate\.json does not exist; run `make repro` first"):
+        write_readme(root)
+    with pytest.raises(SystemExit, match="does not exist"):
+        main([str(root / "metrics" / "evaluate.json"), "report.html"])
+
+
+def test_the_filmstrip_of_the_report_is_copied_and_a_missing_one_keeps_the_old(root, capsys):
+    (root / "docs" / "trajectory.png").write_bytes(b"old")
+    write_readme(root)
+    assert (root / "docs" / "trajectory.png").read_bytes() == b"old" and "is kept" in capsys.readouterr().out
+    (root / "outputs" / "report").mkdir(parents=True)
+    (root / "outputs" / "report" / "trajectory.png").write_bytes(b"new")
+    write_readme(root)
+    assert (root / "docs" / "trajectory.png").read_bytes() == b"new"
+
+
+def test_the_longer_tables_come_from_the_metrics_and_a_study_that_was_not_run_is_not_mentioned(root):
     cell = {"accuracy": {"mean": 0.1, "ci": [0.05, 0.2], "minus_full": -0.3, "minus_full_ci": [-0.4, -0.2]}}
     text = {"exact": 0.5, "BLEU-4": 41.26, "CIDEr": 2.0, "ROUGE-L": 80.0}
-    (metrics / "protocol.json").write_text(json.dumps({"judge": "exact"}))
-    (metrics / "descriptions.json").write_text(json.dumps({"clips": {"full sft": text}}))
-    assert "make baselines" not in results_page(metrics), "a study that was not run is not mentioned"
-    (metrics / "baselines.json").write_text(json.dumps({"systems": TABLE, "added": {"tools": {"clips": cell}}}))
-    study = {"seeds": [0, 1], "steps": 60, "splits": {"clips": {"full": cell, "no_evidence": cell}}}
-    (metrics / "ablation_study.json").write_text(json.dumps(study))
-    page = results_page(metrics)
-    for row in (
+    write(root, descriptions={"near": {"full sft": text}}, audit={"rl near": {"right": 7, "flip_blank": 0.5}})
+    metrics = root / "metrics"
+    assert "make baselines" not in results_section(metrics) and "Ablations" not in results_section(metrics)
+    systems = TABLE | {"text_cot": TABLE["blind"]}
+    write(root, baselines={"systems": systems, "added": {"tools": {"near": cell}}})
+    write(root, seeds={"near": {"sft": {}, "seed 0": {}, "gain": cell}})
+    write(root, ablation_study={"seeds": [0, 1], "steps": 60, "splits": {"near": {"full": cell, "no_evidence": cell}}})
+    page = results_section(metrics)
+    for line in (
         "judge exact",
+        "| near | +0.100 [+0.050, +0.150] |",
         "| tools | **+0.100** [+0.050, +0.200] |",
         "| no_evidence | **-0.300** [-0.400, -0.200] |",
+        "Minus `full`, near, 2 seeds of 60 updates, intervals over videos:",
+        "| near | full | 0.50 / 41.3 / 2.0 / 80.0 |",
+        "| rl near | 7 | 0.500 |",
     ):
-        assert row in page
-    assert "clips, 2 seeds of 60 updates" in page and "| clips | full | 0.50 / 41.3 / 2.0 / 80.0 |" in page
-    assert "| full | " not in page.replace("| clips | full |", "")
+        assert line in page
+    assert page.index("| near | blind |") < page.index("| far | blind |"), "in domain first"
+
+
+def test_the_commit_of_a_file_is_the_last_that_changed_it_and_an_edit_since_is_told(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    file = tmp_path / "seeds.json"
+    assert recorded_in(file) == "not made"
+    file.write_text("{}")
+    assert recorded_in(file) == "unknown (no git repository)"
+    author = ("-c", "user.name=a", "-c", "user.email=a@b")
+    git("init")
+    git(*author, "commit", "--allow-empty", "-m", "first")
+    assert recorded_in(file) == "in no commit yet"
+    git("add", "seeds.json")
+    git(*author, "commit", "-m", "seeds")
+    commit = recorded_in(file)
+    assert len(commit.split(", ")) == 2 and "changed" not in commit
+    (tmp_path / "other.json").write_text("{}")
+    assert recorded_in(file) == commit
+    file.write_text("[]")
+    assert recorded_in(file) == f"{commit}, changed since in the working tree"
+
+
+def test_the_terminal_shows_our_table_the_published_one_apart_and_where_the_report_is(root, capsys):
+    main([str(root / "metrics" / "evaluate.json"), str(root / "report.html")])
+    ours, published = capsys.readouterr().out.split("Published (7B, real videos")
+    assert "| near | rl |" in ours and "MedScope-7B-RL" not in ours
+    assert "MedScope-7B-RL: OphVL TG R@.3/.5/.7/mIoU 81.92/68.87/54.35/64.42" in published
+    assert f"Report: {root / 'report.html'}" in published

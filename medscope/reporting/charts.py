@@ -1,114 +1,139 @@
-"""Charts that compare systems: the paper's figure 1 (bars and radar) and figure 5 (ablations), of our runs."""
+"""Charts that compare systems: bars and radar as in the paper's figure 1, ablations as in its figure 5, trust.
 
+`Table` is the form of metrics/evaluate.json. Charts of one eval set take its name, by default the table's first.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
+from medscope.evaluation.audit import reliability, risk_coverage
+from medscope.evaluation.predictions import Prediction
 from medscope.reporting.pictures import save
 
-Table = dict[str, dict[str, dict[str, Any]]]  # system -> split -> metric -> value (and metric_ci)
-
-
-def system_bars(table: Table, path: Path) -> None:
-    """Evidence mIoU, grounding R@.7, VQA and overall accuracy of every system on every split, with intervals."""
-    names = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
-    systems, splits = list(table), list(next(iter(table.values())))
-    _, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 2.8), sharey=True)
-    for axis, name in zip(axes, names, strict=True):
-        for number, system in enumerate(systems):
-            scores = [table[system][split] for split in splits]
-            values = [s[name] or 0.0 for s in scores]
-            bounds = [s[f"{name}_ci"] or [v, v] for s, v in zip(scores, values, strict=True)]
-            errors = [[v - b[0] for v, b in zip(values, bounds, strict=True)],
-                      [b[1] - v for v, b in zip(values, bounds, strict=True)]]  # fmt: skip
-            width = 0.8 / len(systems)
-            places = np.arange(len(splits)) + (number - (len(systems) - 1) / 2) * width
-            axis.bar(places, values, 0.94 * width, yerr=errors, label=system, error_kw={"lw": 0.8})
-        axis.set_xticks(range(len(splits)), splits, fontsize=8)
-        axis.set_title(name, fontsize=9)
-    axes[0].legend(fontsize=7)
-    plt.tight_layout()
-    save(path)
-
-
+Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
+SHOWN = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
+BLUE = "#4477aa"
 RADAR = {
     "R@.3": "tg_r30", "R@.5": "tg_r50", "R@.7": "tg_r70", "grounding mIoU": "tg_miou", "evidence mIoU": "evidence_miou",
     "VQA accuracy": "vqa_acc", "accuracy": "accuracy",
 }  # fmt: skip
 
 
-def radar(table: Table, path: Path, split: str = "cataract") -> None:
-    """Every metric of a split as a ray from 0 to 1, a closed line per system."""
+def eval_sets(table: Table) -> list[str]:
+    """The names of the eval sets of a table."""
+    return list(next(iter(table.values())))
+
+
+def legend_beside(axis: Axes) -> None:
+    """The legend right of the axis, where it covers nothing."""
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+
+
+def system_bars(table: Table, path: Path) -> None:
+    """Evidence mIoU, grounding R@.7, VQA and overall accuracy of every system on every eval set, with intervals."""
+    systems, names = list(table), eval_sets(table)
+    _, axes = plt.subplots(1, len(SHOWN), figsize=(4 * len(SHOWN), 2.8), sharey=True)
+    for axis, metric in zip(axes, SHOWN, strict=True):
+        for number, system in enumerate(systems):
+            scores = [table[system][name] for name in names]
+            values = [s[metric] or 0.0 for s in scores]
+            bounds = [s[f"{metric}_ci"] or [v, v] for s, v in zip(scores, values, strict=True)]
+            errors = [[v - b[0] for v, b in zip(values, bounds, strict=True)],
+                      [b[1] - v for v, b in zip(values, bounds, strict=True)]]  # fmt: skip
+            width = 0.8 / len(systems)
+            places = np.arange(len(names)) + (number - (len(systems) - 1) / 2) * width
+            axis.bar(places, values, 0.94 * width, yerr=errors, label=system, error_kw={"lw": 0.8})
+        axis.set_xticks(range(len(names)), names, fontsize=8)
+        axis.set_title(metric, fontsize=9)
+    legend_beside(axes[-1])
+    plt.tight_layout()
+    save(path)
+
+
+def radar(table: Table, path: Path, name: str | None = None) -> None:
+    """Every metric of an eval set as a ray from 0 to 1, a closed line per system."""
+    name = name or eval_sets(table)[0]
     angles = np.linspace(0, 2 * np.pi, len(RADAR) + 1)
     _, axis = plt.subplots(figsize=(4.6, 4.2), subplot_kw={"polar": True})
-    for system, splits in table.items():
-        values = [splits[split][name] or 0.0 for name in RADAR.values()]
+    for system, sets in table.items():
+        values = [sets[name][metric] or 0.0 for metric in RADAR.values()]
         axis.plot(angles, [*values, values[0]], label=system, linewidth=1.5)
         axis.fill(angles, [*values, values[0]], alpha=0.06)
     axis.set_xticks(angles[:-1], RADAR, fontsize=8)
     axis.set_ylim(0, 1)
     axis.tick_params(axis="y", labelsize=6)
     axis.tick_params(axis="x", pad=14)
-    axis.set_title(split, fontsize=9, pad=22)
+    axis.set_title(name, fontsize=9, pad=22)
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.25, 1.05))
     save(path)
 
 
-def ladder(table: Table, path: Path, split: str = "cataract") -> None:
-    """Systems from top to bottom, a panel per metric: value and 95 % interval."""
-    names = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
-    _, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 0.3 * len(table) + 1.0), sharey=True)
-    for axis, name in zip(axes, names, strict=True):
-        for height, splits in enumerate(table.values()):
-            axis.plot(splits[split][f"{name}_ci"], [height, height], color="#4477aa")
-            axis.plot(splits[split][name], height, "o", color="#4477aa", ms=5)
+def ladder(table: Table, path: Path, name: str | None = None) -> None:
+    """Systems from top to bottom, a panel per metric: value and 95 % interval on one eval set."""
+    name = name or eval_sets(table)[0]
+    _, axes = plt.subplots(1, len(SHOWN), figsize=(3 * len(SHOWN), 0.3 * len(table) + 1.0), sharey=True)
+    for axis, metric in zip(axes, SHOWN, strict=True):
+        for height, sets in enumerate(table.values()):
+            if sets[name][metric] is not None:
+                axis.plot(sets[name][f"{metric}_ci"], [height, height], color=BLUE)
+                axis.plot(sets[name][metric], height, "o", color=BLUE, ms=5)
         axis.set_yticks(range(len(table)), table, fontsize=8)
         axis.set_xlim(-0.03, 1.03)
         axis.grid(axis="x", alpha=0.3)
-        axis.set_title(f"{split} {name}", fontsize=9)
+        axis.set_title(f"{name} {metric}", fontsize=9)
     axes[0].invert_yaxis()
     plt.tight_layout()
     save(path)
 
 
-def differences(rows: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
-    """Difference of every ablation variant from `full`, with 95 % intervals, a panel per metric."""
+def differences(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path, name: str = "") -> None:
+    """Difference of every variant from `full` on the eval set `name`, with 95 % intervals, a panel per metric."""
     variants, metrics = [variant for variant in rows if variant != "full"], list(rows["full"])
     _, axes = plt.subplots(1, len(metrics), figsize=(11, 0.4 * len(variants) + 1.2), sharey=True, squeeze=False)
     for axis, metric in zip(axes[0], metrics, strict=True):
         for height, variant in enumerate(variants):
             cell = rows[variant][metric]
-            axis.plot(cell["minus_full_ci"], [height, height], color="#4477aa")
-            axis.plot(cell["minus_full"], height, "o", color="#4477aa")
+            axis.plot(cell["minus_full_ci"], [height, height], color=BLUE)
+            axis.plot(cell["minus_full"], height, "o", color=BLUE)
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set_yticks(range(len(variants)), variants)
-        axis.set_title(f"cataract {metric}, minus full", fontsize=9)
+        axis.set_title(f"{name} {metric}, minus full".strip(), fontsize=9)
         axis.locator_params(axis="x", nbins=5)
     plt.tight_layout()
     save(path)
 
 
-def ablation_bars(results: dict[str, Any], path: Path) -> None:
-    """Held-out scores per variant: bars are means over seeds, dots are seeds, the dashed line is SFT."""
-    names = ("evidence_miou", "tg_r70", "accuracy")
-    _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
+def ablation_bars(results: Mapping[str, Any], path: Path, name: str | None = None) -> None:
+    """Held-out scores per variant on one eval set: bars are means over seeds, dots are seeds, the dashed line is SFT.
+
+    `results`: `runs`, variant -> one {eval set: scores} per seed, and `sft`, {eval set: scores}.
+    """
+    metrics = ("evidence_miou", "tg_r70", "accuracy")
+    name = name or next(iter(results["sft"]))
+    _, axes = plt.subplots(1, len(metrics), figsize=(4.4 * len(metrics), 2.8))
     variants = list(results["runs"])
-    for axis, name in zip(axes, names, strict=True):
-        values = [[run["cataract"][name] for run in results["runs"][v]] for v in variants]
+    for axis, metric in zip(axes, metrics, strict=True):
+        values = [[run[name][metric] or 0.0 for run in results["runs"][variant]] for variant in variants]
         axis.bar(range(len(variants)), [np.mean(v) for v in values], color="#8fb8de")
         for place, seeds in enumerate(values):
             axis.plot([place] * len(seeds), seeds, "k.", ms=4)
-        axis.axhline(results["sft"]["cataract"][name], ls="--", color="grey", lw=1)
+        axis.axhline(results["sft"][name][metric] or 0.0, ls="--", color="grey", lw=1)
         axis.set_xticks(range(len(variants)), variants, fontsize=7, rotation=20)
-        axis.set_title(f"cataract {name}", fontsize=9)
+        axis.set_title(f"{name} {metric}", fontsize=9)
     plt.tight_layout()
     save(path)
 
 
-def ablation_curves(results: dict[str, Any], path: Path, smooth: int = 15) -> None:
-    """Figure 5's curves: IoU, answer reward and tool-call rate of the rollouts over updates, one line per variant."""
+def ablation_curves(results: Mapping[str, Any], path: Path, smooth: int = 15) -> None:
+    """Figure 5's curves: IoU, answer reward and tool-call rate of the rollouts over updates, one line per variant.
+
+    `results["curves"]`: variant -> one logged history per seed.
+    """
     names = ("iou", "reward_accuracy", "tool_call_rate")
     _, axes = plt.subplots(1, len(names), figsize=(4.4 * len(names), 2.8))
     for axis, name in zip(axes, names, strict=True):
@@ -117,6 +142,21 @@ def ablation_curves(results: dict[str, Any], path: Path, smooth: int = 15) -> No
             window = min(smooth, runs.shape[1])
             axis.plot(np.convolve(runs.mean(axis=0), np.ones(window) / window, "valid"), label=variant)
         axis.set_title(f"rollouts: {name}", fontsize=9)
-    axes[0].legend(fontsize=7)
+    legend_beside(axes[-1])
+    plt.tight_layout()
+    save(path)
+
+
+def trust(predictions: Mapping[str, Sequence[Prediction]], path: Path) -> None:
+    """Reliability diagram and risk-coverage curve of one system, a line per eval set."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+    left.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+    for name, some in predictions.items():
+        rows = reliability(some)
+        left.plot([r["confidence"] for r in rows], [r["accuracy"] for r in rows], marker="o", label=name)
+        right.plot(*risk_coverage(some), label=name)
+    left.set(title="reliability", xlabel="probability of the answer", ylabel="accuracy")
+    right.set(title="risk if only the surest answer", xlabel="coverage", ylabel="1 - accuracy", ylim=(0, 1))
+    legend_beside(right)
     plt.tight_layout()
     save(path)

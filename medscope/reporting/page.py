@@ -11,13 +11,17 @@ h2 { margin-top: 2.6rem; border-top: 1px solid #e6e6e6; padding-top: 1.2rem }
 p { max-width: 52rem } code { background: #f1f1f1; padding: .05rem .25rem; border-radius: 3px }
 table { border-collapse: collapse; font-size: 11.5px; font-variant-numeric: tabular-nums; margin: .3rem 0 1.4rem }
 th, td { padding: .2rem .3rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e9e9e9 }
+tbody th { text-align: left }
 img { max-width: 100%; margin: .4rem 0 } pre { white-space: pre-wrap; font-size: 12.5px } .anchor-link { display: none }
 .jp-OutputArea, .output { overflow-x: auto } .settings { color: #777; font-size: 12px; max-width: none }
 """
 
 
 def export(executed: Path, finished: bool) -> Path:
-    """Write the page beside the notebook; one that has not `finished` keeps its code and all its output."""
+    """Write the page beside the notebook; one that has not `finished` keeps its code and all its output.
+
+    Raises what nbformat and the file system raise: the launcher reports it beside the stage's own error, which counts.
+    """
     import nbformat
     from nbconvert import HTMLExporter
 

@@ -1,49 +1,40 @@
-"""What stands beside our numbers: settings, published rows, cost; and the tables of the terminal and the README."""
+"""The results outside of the notebooks: the terminal, the README and docs/results.md; and what stands beside numbers.
+
+`python -m medscope.reporting.report --readme` (`make readme`) writes the tables of metrics/ between the marks of
+README.md and docs/results.md. `python -m medscope.reporting.report metrics/evaluate.json report.html` prints the table
+that ends `make repro`.
+"""
 
 import json
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medscope.environment.tools import ToolBudget
+from medscope.evaluation.studies.baselines import ADDED
+from medscope.reporting.markdown import (
+    TEXT_COLUMNS,
+    differences_table,
+    free_text_table,
+    markdown_table,
+    rows_table,
+    scores_table,
+)
+from medscope.reporting.published import PUBLISHED
 
-# Table 2 of the paper (arXiv 2602.13332), per cent, 7B parameters on real videos: never in one column with ours.
-PUBLISHED_COLUMNS = (
-    "OphVL TG R@.3/.5/.7/mIoU", "OphVL GVQA mIoU/Acc", "MedVideoCap GVQA", "SurgVidLM TG (OOD)", "SurgVidLM GVQA (OOD)",
+MARKS = ("<!-- results: written by `make readme` -->", "<!-- end of results -->")
+README_COLUMNS = ("tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "accuracy")
+PAGE_COLUMNS = (
+    "tg_r50", "tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "evidence_recall", "evidence_precision", "accuracy",
+    "format",
 )  # fmt: skip
-PUBLISHED_ROWS = {
-    "Qwen2.5-VL-7B": "43.45/41.16/21.94/30.18  32.91/4.37  56.87/25.86  27.61/21.94/15.31/19.15  11.98/3.73",
-    "LongVT-7B-RFT": "48.73/32.32/23.52/39.56  42.17/14.16  55.34/31.22  51.13/37.66/16.73/39.74  25.72/17.02",
-    "MedScope-7B-SFT": "67.19/54.43/43.72/49.28  53.28/25.03  52.7/32.2  52.04/38.75/22.97/41.63  32.13/35.2",
-    "MedScope-7B-RL": "81.92/68.87/54.35/64.42  65.58/35.10  61.20/39.80  55.60/40.10/22.35/44.30  34.10/37.90",
-}
-# SVU-31K, MedScope's row only, as published.
-PUBLISHED_TEXT = {
-    "MedScope-7B": {
-        "full CI/DO/CU/TU": "4.76/4.77/4.77/4.75", "fine CI/DO/CU/TU": "4.00/4.36/4.15/4.08",
-        "temporal BLEU-4/CIDEr/METEOR/ROUGE-L": "11.30/4.56/16.89/34.83",
-        "perception BLEU-4/CIDEr/METEOR/ROUGE-L": "18.90/10.93/21.62/41.54",
-    }
-}  # fmt: skip
-PUBLISHED = {name: dict(zip(PUBLISHED_COLUMNS, row.split(), strict=True)) for name, row in PUBLISHED_ROWS.items()}
-COLUMNS = ("tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_miou", "vqa_acc", "evidence_miou", "evidence_hit", "accuracy")
-
-
-def protocol(budget: ToolBudget, decoder: str, questions: dict[str, Sequence[Any]], judge: str) -> dict[str, Any]:
-    """What a reader needs to reproduce a table: questions, budget, judge, decoder, versions."""
-    counts = {f"questions {split}": len(asked) for split, asked in questions.items()}
-    packages = {name: version(name) for name in ("torch", "transformers", "trl", "decord", "av")}
-    used = {
-        "judge": judge if judge == "exact" else os.environ["MEDSCOPE_JUDGE_MODEL"],
-        "decoding": "greedy",
-        "decoder": decoder,
-        **packages,
-    }
-    names = ("skim_frames", "skim_pixels", "crop_frames", "crop_pixels", "frame_pixels", "max_calls", "max_turn_tokens")
-    return {**counts, **{name: getattr(budget, name) for name in names}, **used}
+SYSTEMS = ("blind", "no_tools", "sft", "rl", "oracle")  # the rows of the README; the page has them all
+RECORDED = ("evaluate", "gains", "audit", "descriptions", "seeds", "baselines", "ablation_study")
+TRAJECTORY = ("outputs/report/trajectory.png", "docs/trajectory.png")  # from notebook 07 to the README
+Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
 
 
 def stage_cost() -> dict[str, dict[str, Any]]:
@@ -54,132 +45,157 @@ def stage_cost() -> dict[str, dict[str, Any]]:
         return {}
     experiment = mlflow.get_run(os.environ["MLFLOW_RUN_ID"]).info.experiment_id
     rows: dict[str, dict[str, Any]] = {}
-    finished = "attributes.status = 'FINISHED'"
+    finished = "tags.ended = 'FINISHED'"  # set by the launcher; trainers end a run too early
     for run in mlflow.search_runs([experiment], finished, order_by=["end_time"], output_format="list"):
         minutes = (run.info.end_time - run.info.start_time) / 60_000
-        rows[run.info.run_name] = {"minutes": f"{minutes:.1f}", "commit": run.data.tags["git_commit"][:9]}
+        rows[run.info.run_name] = {"minutes": f"{minutes:.1f}", "commit": run.data.tags.get("git_commit", "")[:9]}
     return rows
 
 
-def markdown(table: dict[str, dict[str, dict[str, Any]]], columns: Sequence[str] = COLUMNS) -> str:
-    """The benchmark as Markdown: a row per split and system (the least accurate first), values with 95 % intervals."""
-    lines = ["| split | system | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
-    splits = list(next(iter(table.values())))
-    for split in splits:
-        for system in sorted(table, key=lambda name: table[name][splits[0]]["accuracy"]):
-            cells = []
-            for name in columns:
-                scores = table[system][split]
-                value, interval = scores.get(name), scores.get(f"{name}_ci")
-                cells.append("–" if value is None else f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]")
-            lines.append(f"| {split} | {system} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def in_order(table: Table) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+    """The systems of a table: those of the benchmark from the weakest idea to the oracle, then the others."""
+    known = [system for system in SYSTEMS if system in table]
+    return {system: table[system] for system in (*known, *(name for name in table if name not in SYSTEMS))}
 
 
-README_COLUMNS = ("tg_r50", "tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "accuracy")
-README_MARKS = ("<!-- results: written by `make readme` -->", "<!-- end of results -->")
+def sets_in_order(table: Table, protocol: Mapping[str, Any]) -> list[str]:
+    """The names of the eval sets, in the order of metrics/protocol.json: in domain first."""
+    present = list(next(iter(table.values())))
+    told = protocol.get("eval_sets", [])
+    ordered = [s["name"] for domain in ("in", "out") for s in told if s["domain"] == domain]
+    return [name for name in ordered if name in present] + [name for name in present if name not in ordered]
 
 
-TEXT_COLUMNS = ("exact", "BLEU-4", "CIDEr", "ROUGE-L")
+def readme_section(metrics: Path) -> str:
+    """The README's one table: the five systems on the first in-domain eval set."""
+    table, protocol = in_order(_needed(metrics / "evaluate.json")), _read(metrics / "protocol.json") or {}
+    five = {system: table[system] for system in SYSTEMS if system in table} or table
+    return scores_table(five, README_COLUMNS, sets_in_order(table, protocol)[:1])
 
 
-def describe_markdown(table: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """The free-text tasks as Markdown: a row per split and task, a column per system."""
-    systems = list(dict.fromkeys(name.split()[1] for rows in table.values() for name in rows))
-    lines = ["| split | task | " + " | ".join(systems) + " |", "|---|---|" + "---|" * len(systems)]
-    for split, rows in table.items():
-        for task in dict.fromkeys(name.split()[0] for name in rows):
-            found = (rows.get(f"{task} {system}") for system in systems)
-            cells = (" / ".join(f"{scores[c]:.2f}" if c == "exact" else f"{scores[c]:.1f}" for c in TEXT_COLUMNS)
-                     if scores else "–" for scores in found)  # fmt: skip
-            lines.append(f"| {split} | {task} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def results_section(metrics: Path) -> str:
+    """Every table of metrics/ for docs/results.md, and the commits that recorded them. Missing studies are left out."""
+    table, protocol = in_order(_needed(metrics / "evaluate.json")), _read(metrics / "protocol.json") or {}
+    names = sets_in_order(table, protocol)
+    parts = ["## All systems on all eval sets", scores_table(table, PAGE_COLUMNS, names), _line(protocol)]
+    if gains := _read(metrics / "gains.json"):
+        parts += ["RL minus SFT on the same tasks, seed 0:", rows_table(gains, "eval set")]
+    if seeds := _read(metrics / "seeds.json"):
+        parts += ["## Seeds of RL", "RL minus the one SFT policy, mean over the seeds of RL (`metrics/seeds.json`):"]
+        gain = {name: seeds[name]["gain"] for name in seeds}
+        parts.append(differences_table(gain, "eval set", "mean", "ci"))
+    if audit := _read(metrics / "audit.json"):
+        parts += ["## Evidence audit", "Right answers replayed with other frames behind the tools:"]
+        parts.append(rows_table(audit, "system, eval set"))
+    parts += _baselines(_read(metrics / "baselines.json"), protocol)
+    parts += _ablation_study(_read(metrics / "ablation_study.json"), protocol)
+    if described := _read(metrics / "descriptions.json"):
+        parts += ["## Descriptions and reasoning in free text", f"{' / '.join(TEXT_COLUMNS)}, seed 0:"]
+        parts.append(free_text_table(described))
+    recorded = [[f"`{name}.json`", recorded_in(metrics / f"{name}.json")] for name in RECORDED]
+    parts += ["## Which commit recorded which numbers", markdown_table(["file of metrics/", "commit"], recorded)]
+    return "\n\n".join(parts)
 
 
-def differences_markdown(rows: dict[str, dict[str, dict[str, Any]]], head: str, value: str, interval: str) -> str:
-    """Paired differences as Markdown: a row each, a column per metric; bold where the interval excludes 0."""
-    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-    lines = [f"| {head} | " + " | ".join(metrics) + " |", "|---|" + "---|" * len(metrics)]
-    for name, row in rows.items():
-        cells = []
-        for metric in metrics:
-            difference, (low, high) = row[metric][value], row[metric][interval]
-            mark = "**" * (low > 0 or high < 0)
-            cells.append(f"{mark}{difference:+.3f}{mark} [{low:+.3f}, {high:+.3f}]")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _baselines(study: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> list[str]:
+    if not study:
+        return []
+    names = sets_in_order(study["systems"], protocol)
+    systems = dict(sorted(study["systems"].items(), key=lambda item: item[1][names[0]]["accuracy"]))
+    parts = ["## Systems trained alike (`make baselines`)", "One training each: the intervals do not cover seeds."]
+    parts += ["![baselines](baselines.png)", scores_table(systems, PAGE_COLUMNS, names)]
+    for name in names:
+        added = {part: sets[name] for part, sets in study["added"].items() if name in sets}
+        without = {part: systems[ADDED[part][1]][name] for part in added}
+        parts += [f"What each part adds, {name}:", differences_table(added, "part", "mean", "ci", without)]
+    return parts
+
+
+def _ablation_study(study: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> list[str]:
+    if not study:
+        return []
+    trained = f"{len(study['seeds'])} seeds of {study['steps']} updates"
+    parts = ["## Ablations (`make ablation-study`)", "![differences from full](ablation_study.png)"]
+    parts.append("![rollouts over the updates](ablation_curves.png)")
+    for name in sets_in_order({"study": study["splits"]}, protocol):
+        others = {variant: row for variant, row in study["splits"][name].items() if variant != "full"}
+        table = differences_table(others, "variant", "minus_full", "minus_full_ci")
+        parts += [f"Minus `full`, {name}, {trained}, intervals over videos:", table]
+    return parts
+
+
+def recorded_in(file: Path) -> str:
+    """The commit that last changed a file, with its date; that the file has changed since, or is in no commit.
+
+    A result that is made again to the same bytes keeps the commit that recorded it first.
+    """
+    if not file.exists():
+        return "not made"
+    log = _git(file, "log", "-1", "--format=%h, %cs")
+    if log is None:
+        return "unknown (no git repository)"
+    if not log:
+        return "in no commit yet"
+    return log + (", changed since in the working tree" if _git(file, "status", "--porcelain") else "")
+
+
+def _git(file: Path, *words: str) -> str | None:
+    """What git says about a file; None where there is no git, or no repository."""
+    command = ["git", "-C", str(file.parent), *words, "--", file.name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
+    return " · ".join(f"{name} {value}" for name, value in plain.items())
 
 
 def _read(file: Path) -> Any:
     return json.loads(file.read_text()) if file.exists() else None
 
 
-def readme_section(metrics: Path) -> str:
-    """The results for the README, every number from a JSON file below `metrics`."""
-    table = json.loads((metrics / "evaluate.json").read_text())
-    gains = json.loads((metrics / "gains.json").read_text())
-    settings = _read(metrics / "protocol.json") or {}
-    lines = [markdown(table, README_COLUMNS), "", " · ".join(f"{name} {value}" for name, value in settings.items())]
-    lines += ["", "RL minus SFT on the same questions, 95 % intervals over videos:", ""]
-    for split, gain in gains.items():
-        lines.append(f"- {split}, seed 0: " + ", ".join(f"{name} {value}" for name, value in gain.items()))
-    for split, rows in (_read(metrics / "seeds.json") or {}).items():
-        found = (f"{n} {g['mean']:+.3f} [{g['ci'][0]:+.3f}, {g['ci'][1]:+.3f}]" for n, g in rows["gain"].items())
-        lines.append(f"- {split}, mean of {len(rows) - 2} seeds of RL: " + ", ".join(found))
-    if baselines := _read(metrics / "baselines.json"):
-        parts = {part: splits["cataract"] for part, splits in baselines["added"].items()}
-        lines += ["", "What each part adds, trained alike (`make baselines`), same questions, cataract, seed 0:", ""]
-        lines.append(differences_markdown(parts, "part", "mean", "ci"))
-        lines += ["", "(One training each: these intervals resample videos, they do not know how trainings vary.)"]
-    if study := _read(metrics / "ablation_study.json"):
-        rows = {name: row for name, row in study["splits"]["cataract"].items() if name != "full"}
-        seeds = f"{len(study['seeds'])} seeds of {study['steps']} updates"
-        lines += ["", f"Ablations minus `full` (`make ablation-study`), {seeds}, same questions, cataract:", ""]
-        lines.append(differences_markdown(rows, "variant", "minus_full", "minus_full_ci"))
-    return "\n".join(lines)
+def _needed(file: Path) -> Any:
+    if not file.exists():
+        raise SystemExit(f"{file} does not exist; run `make repro` first")
+    return _read(file)
 
 
-def results_page(metrics: Path) -> str:
-    """The longer tables, for docs/results.md: every baseline on every split, all differences, the free-text tasks."""
-    lines = ["# More results", "", "Written by `make readme` from metrics/. A tiny model on videos drawn by a program."]
-    lines += ["", " · ".join(f"{name} {value}" for name, value in _read(metrics / "protocol.json").items())]
-    if baselines := _read(metrics / "baselines.json"):
-        lines += ["", "## Systems trained alike (`make baselines`)", "", "![baselines](baselines.png)", ""]
-        lines.append(markdown(baselines["systems"], README_COLUMNS))
-        for split in next(iter(baselines["added"].values())):
-            parts = {part: splits[split] for part, splits in baselines["added"].items()}
-            lines += ["", f"What each part adds, {split}:", "", differences_markdown(parts, "part", "mean", "ci")]
-    if study := _read(metrics / "ablation_study.json"):
-        lines += ["", "## Ablations (`make ablation-study`)", "", "![differences](ablation_study.png)"]
-        lines += ["", "![rollouts over the updates](ablation_curves.png)"]
-        for split, rows in study["splits"].items():
-            others = {name: row for name, row in rows.items() if name != "full"}
-            lines += ["", f"Minus `full`, {split}, {len(study['seeds'])} seeds of {study['steps']} updates:", ""]
-            lines.append(differences_markdown(others, "variant", "minus_full", "minus_full_ci"))
-    lines += ["", "## Descriptions and reasoning in free text", "", f"{' / '.join(TEXT_COLUMNS)}, seed 0:", ""]
-    lines.append(describe_markdown(_read(metrics / "descriptions.json")))
-    return "\n".join(lines) + "\n"
+def write_between_marks(page: Path, section: str) -> None:
+    """Replace what stands between the two marks of a page. SystemExit where it lacks them: nothing is written."""
+    before, first, rest = page.read_text().partition(MARKS[0])
+    _, second, after = rest.partition(MARKS[1])
+    if not (first and second):
+        raise SystemExit(f"{page} lacks the lines {MARKS[0]} and {MARKS[1]}, between which the results are written")
+    page.write_text(f"{before}{MARKS[0]}\n{section}\n{MARKS[1]}{after}")
 
 
-def write_readme(readme: Path, metrics: Path) -> None:
-    """Replace what stands between the two marks."""
-    before, _, rest = readme.read_text().partition(README_MARKS[0])
-    _, mark, after = rest.partition(README_MARKS[1])
-    if not mark:
-        raise SystemExit(f"{readme} lacks the lines {README_MARKS[0]} and {README_MARKS[1]}")
-    readme.write_text(f"{before}{README_MARKS[0]}\n{readme_section(metrics)}\n{README_MARKS[1]}{after}")
+def write_readme(root: Path) -> None:
+    """Write the tables of README.md and docs/results.md below `root`, and copy the filmstrip of the report, if any."""
+    sections = {"README.md": readme_section(root / "metrics"), "docs/results.md": results_section(root / "metrics")}
+    for page, section in sections.items():
+        write_between_marks(root / page, section)
+    made, kept = (root / path for path in TRAJECTORY)
+    if made.exists():
+        shutil.copyfile(made, kept)
+    else:
+        print(f"{made} does not exist (notebook 07 draws it); {kept} is kept as it is")
 
 
-def main() -> None:
-    """Command line: `python -m medscope.reporting.report metrics/evaluate.json report.html`, or `.. --readme`."""
-    if sys.argv[1:] == ["--readme"]:
-        Path("docs/results.md").write_text(results_page(Path("metrics")))
-        return write_readme(Path("README.md"), Path("metrics"))
-    metrics, report = Path(sys.argv[1]), Path(sys.argv[2])
-    if not metrics.exists():
-        raise SystemExit(f"{metrics} does not exist; run `make repro` first")
-    print("\nOurs: tiny model on rendered videos, greedy, 95 % intervals\n")
-    print(markdown(json.loads(metrics.read_text())))
+def main(words: Sequence[str] | None = None) -> None:
+    """Command line: see the module."""
+    words = list(sys.argv[1:] if words is None else words)
+    if words == ["--readme"]:
+        return write_readme(Path())
+    if len(words) != 2:
+        raise SystemExit("give --readme, or the files metrics/evaluate.json and report.html")
+    table, report = in_order(_needed(Path(words[0]))), Path(words[1])
+    protocol = _read(Path(words[0]).with_name("protocol.json")) or {}
+    print("\nOurs: greedy, 95 % intervals over videos\n")
+    print(scores_table(table, PAGE_COLUMNS, sets_in_order(table, protocol)))
     print("\nPublished (7B, real videos, from the paper; not comparable with ours)\n")
     for name, row in PUBLISHED.items():
         print(f"{name}: " + "; ".join(f"{column} {value}" for column, value in row.items()))
