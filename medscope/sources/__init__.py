@@ -1,1 +1,1 @@
-"""Where recordings come from: each source delivers `Recording`s, that is video files and what happens in them."""
+"""Where recordings come from."""

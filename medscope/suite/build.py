@@ -1,135 +1,119 @@
-"""The whole suite: build it from rendered procedures, store it as JSON lines, load it again, count it."""
+"""ClinVideoSuite from a source: splits, captions, tasks, warm-up examples and trajectories, written as JSON lines.
+
+`build_suite` writes what `suite.Suite` reads; `summarise` counts it. All is made in memory and written at the end.
+"""
 
 from collections import Counter
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from medscope.environment.environment import ClinicalVideoEnvironment
-from medscope.records import Caption, WarmUpExample, Task, Recording, Trajectory, read_jsonl, write_jsonl
-from medscope.sources.rendered.world import render
+from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
+from medscope.files import write_jsonl
+from medscope.records import Split
+from medscope.sources.source import Source
 from medscope.suite.captions import captions
-from medscope.suite.free_text import OPEN_FAMILIES, OPEN_KINDS, open_questions
-from medscope.suite.tasks import CHALLENGING, questions
+from medscope.suite.free_text import free_text_tasks
+from medscope.suite.splits import SHARES, assign_splits
+from medscope.suite.suite import Suite
+from medscope.suite.tasks import GROUNDING, closed_tasks, sample_tasks
 from medscope.suite.trajectories import make_trajectories
-from medscope.suite.warm_up import captioned_examples, framed_examples
-from medscope.environment.tools import ToolBudget
-from medscope.environment.video import FrameStore
+from medscope.suite.warm_up import captioned_examples, framed_examples, vocabulary
 
-if TYPE_CHECKING:
-    from medscope.pipeline.layout import Layout
-
-FILES = {
-    "recordings": Recording,
-    "captions": Caption,
-    "question_list": Task,
-    "lessons": WarmUpExample,
-    "trajectories": Trajectory,
-}
-
-
-@dataclass
-class Suite:
-    """ClinVideoSuite in memory."""
-
-    recordings: list[Recording]
-    captions: list[Caption]
-    question_list: list[Task]
-    lessons: list[WarmUpExample]  # stage I
-    trajectories: list[Trajectory]  # stage II: VCoT with tools, CoT without
-    rejected: dict[str, int] = field(default_factory=dict)
-
-    @cached_property
-    def recordings_by_video(self) -> dict[str, Recording]:
-        return {recording.video: recording for recording in self.recordings}
-
-    @cached_property
-    def questions(self) -> dict[str, Task]:
-        return {question.id: question for question in self.question_list}
-
-    def recording(self, trajectory: Trajectory) -> Recording:
-        return self.recordings_by_video[self.questions[trajectory.question].video]
+ENOUGH = 500  # tasks of a kind; the share of one answer among fewer is noise
 
 
 def build_suite(
-    place: "Layout",
-    counts: dict[tuple[str, str], int],
+    folder: str | Path,
+    source: Source,
     store: FrameStore,
     budget: ToolBudget,
-    skims_per_question: int,
-    captioned: int,
-    looks_per_question: int,
-    questions_per_video: int,
-    open_per_video: int,
-    boundary_slack: float,
-    direct_share: float,
-    seed: int,
-    workers: int,
-) -> Suite:
-    """Render, caption, ask, verify and teach; write everything below `place`."""
-    recordings = render(counts, place.videos, seed, budget.skim_frames, workers)
-    by_video = {recording.video: recording for recording in recordings}
-    asked = [q for i, r in enumerate(recordings) for q in questions(r, np.random.default_rng([seed, 2, i]))]
-    whole = [q for q in asked if q.split in ("warm_up", "eval")]
-    asked = whole + [q for split in ("sft", "rl") for q in _sample(asked, split, questions_per_video, seed)]
-    split = {name: [q for q in asked if q.split == name] for name in ("warm_up", "sft")}
-    lessons = captioned_examples(captioned, budget.skim_frames, boundary_slack, seed) + framed_examples(
-        split["warm_up"], by_video, store, budget, skims_per_question, looks_per_question, boundary_slack, seed
-    )
-    described = [
-        question
-        for i, r in enumerate(recordings)
-        if r.family in OPEN_FAMILIES and r.split in ("sft", "eval")
-        for question in open_questions(r, np.random.default_rng([seed, 8, i]))
+    *,
+    skims_per_question: int = 2,
+    captioned: int = 0,
+    looks_per_question: int = 1,
+    questions_per_video: int = 8,
+    free_text_per_video: int = 2,
+    boundary_slack: float = 0.6,
+    direct_share: float = 0.2,
+    seed: int = 0,
+    shares: Mapping[Split, float] = SHARES,
+) -> Counter[str]:
+    """Caption, ask, verify and teach; write the suite to `folder`. Returns why how many trajectories were rejected.
+
+    Closed tasks: all of warm-up and eval, at most `questions_per_video` per video of sft and rl. Free-text tasks: all
+    of eval, at most `free_text_per_video` of sft. Trajectories are made for sft, warm-up examples (of frames, and
+    `captioned` of captions) for warm-up. Videos without a published split are assigned one by `shares`.
+    """
+    recordings = assign_splits(source.recordings(), shares, seed)
+    by_video, language = {recording.video: recording for recording in recordings}, source.language
+
+    closed = [
+        t for i, r in enumerate(recordings) for t in closed_tasks(r, language, np.random.default_rng([seed, 2, i]))
     ]
-    taught_open = _sample(described, "sft", open_per_video, seed)
-    asked += taught_open + [q for q in described if q.split == "eval"]
-    environment = ClinicalVideoEnvironment(store, budget)
-    taught = split["sft"] + taught_open
-    trajectories, rejected = make_trajectories(taught, by_video, environment, boundary_slack, direct_share, seed)
-    suite = Suite(
-        recordings, [c for r in recordings for c in captions(r)], asked, lessons, trajectories, dict(rejected)
+    described = [
+        t for i, r in enumerate(recordings) for t in free_text_tasks(r, language, np.random.default_rng([seed, 8, i]))
+    ]
+    sft = sample_tasks(closed, "sft", questions_per_video, seed)
+    sft_free_text = sample_tasks(described, "sft", free_text_per_video, seed)
+    tasks = [
+        *(task for task in closed if task.split in ("warm_up", "eval")),
+        *sft,
+        *sample_tasks(closed, "rl", questions_per_video, seed),
+        *sft_free_text,
+        *(task for task in described if task.split == "eval"),
+    ]
+
+    words = vocabulary(recording for recording in recordings if recording.split == "warm_up")
+    templates = language.templates.get(GROUNDING, ())
+    examples = captioned_examples(captioned, words, templates, budget.skim_frames, boundary_slack, seed)
+    examples += framed_examples(
+        [task for task in closed if task.split == "warm_up"],
+        by_video,
+        store,
+        budget,
+        language.describe,
+        skims_per_question,
+        looks_per_question,
+        boundary_slack,
+        seed,
     )
-    for name in FILES:
-        write_jsonl(place.suite / f"{name}.jsonl", getattr(suite, name))
-    return suite
+    environment = ClinicalVideoEnvironment(store, budget)
+    trajectories, rejected = make_trajectories(
+        [*sft, *sft_free_text], by_video, environment, language.describe, boundary_slack, direct_share, seed
+    )
+    for name, records in {
+        "recordings": recordings,
+        "captions": [caption for recording in recordings for caption in captions(recording, language)],
+        "tasks": tasks,
+        "warm_up_examples": examples,
+        "trajectories": trajectories,
+    }.items():
+        write_jsonl(Path(folder) / f"{name}.jsonl", records)
+    return rejected
 
 
-def _sample(asked: list[Task], split: str, most: int, seed: int) -> list[Task]:
-    """At most `most` questions per video of a split: many videos teach more than many questions about each."""
-    rng = np.random.default_rng([seed, 6])
-    by_video: dict[str, list[Task]] = {}
-    for question in asked:
-        if question.split == split:
-            by_video.setdefault(question.video, []).append(question)
-    return [found[i] for found in by_video.values() for i in sorted(rng.permutation(len(found))[:most])]
-
-
-def load_suite(place: "Layout") -> Suite:
-    """Read the suite that `build_suite` wrote."""
-    return Suite(**{name: read_jsonl(place.suite / f"{name}.jsonl", kind) for name, kind in FILES.items()})
-
-
-def summarise(suite: Suite) -> dict[str, Any]:
+def summarise(suite: Suite, rejected: Mapping[str, int]) -> dict[str, Any]:
     """Counts per split, rejections, and the chance level: how often the most frequent answer of a kind is right."""
-    taught = {suite.questions[t.question].split for t in suite.trajectories}
-    closed = [q for q in suite.question_list if q.kind not in OPEN_KINDS]
-    splits = {}
-    for split in sorted({r.split for r in suite.recordings}):
-        asked = [q for q in suite.question_list if q.split == split]
-        hours = sum(r.duration for r in suite.recordings if r.split == split) / 3600
-        splits[split] = {
-            "videos": sum(r.split == split for r in suite.recordings),
-            "hours": round(hours, 2),
-            "questions": sum(q.kind not in OPEN_KINDS for q in asked),
-            **({"open questions": len(some)} if (some := [q for q in asked if q.kind in OPEN_KINDS]) else {}),
-            **({"lessons": len(suite.lessons)} if split == "warm_up" else {}),
-            **({"trajectories": len(suite.trajectories)} if split in taught else {}),
-        }
-    kinds = Counter((q.family, q.kind) for q in closed)
-    answers = Counter((q.family, q.kind, q.answer) for q in closed if q.kind in CHALLENGING)
-    enough = {key: kinds[key[:2]] for key in answers if kinds[key[:2]] >= 500}  # shares of few questions are noise
-    chance = max((answers[key] / total for key, total in enough.items()), default=0.0)
-    return {"splits": splits, "rejected": suite.rejected, "chance": round(chance, 3)}
+    closed = [task for task in suite.tasks if not task.free_text]
+    kinds = Counter((t.collection, t.kind) for t in closed)
+    answers = Counter((t.collection, t.kind, t.reference) for t in closed if t.challenging)
+    shares = [n / kinds[key[:2]] for key, n in answers.items() if kinds[key[:2]] >= ENOUGH]
+    splits = {split: _counts(suite, split) for split in sorted({r.split for r in suite.recordings})}
+    return {"splits": splits, "rejected": dict(rejected), "chance": round(max(shares, default=0.0), 3)}
+
+
+def _counts(suite: Suite, split: Split) -> dict[str, float]:
+    """Videos, hours, tasks and what is made of them; only what the split has."""
+    recordings = [recording for recording in suite.recordings if recording.split == split]
+    counts = {
+        "videos": len(recordings),
+        "hours": round(sum(recording.duration for recording in recordings) / 3600, 2),
+        "tasks": len(suite.select(split)),
+        "free_text_tasks": len(suite.select(split, free_text=True)),
+        "warm_up_examples": len(suite.warm_up_examples) if split == "warm_up" else 0,
+        "trajectories": sum(trajectory.task.split == split for trajectory in suite.trajectories),
+    }
+    return {name: count for name, count in counts.items() if count}

@@ -1,85 +1,77 @@
-"""Stage 3, ClinVideo-VCoT and -CoT: run the teacher's turns in the real environment, keep what passes.
+"""Step 3 of the suite, ClinVideo-VCoT and -CoT: the teacher acts in the real environment, and what passes is kept.
 
-Kept only if the format is right, the answer is right, a frame really showed what the answer names and the last crop
-overlaps the evidence: the public fork of the paper's co-author checks only the format.
+Kept only if the format is right, the answer is right and the last crop overlaps the evidence: the public fork of the
+paper's co-author checks only the format. That the answer was really seen is the teacher's duty (`teachers.scripted`).
 """
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from medscope.environment.dialogue import execute_call, is_well_formed, parse_answer
-from medscope.environment.environment import Blocks, ClinicalVideoEnvironment
+from medscope.agents.protocol import run_episode
+from medscope.environment.environment import ClinicalVideoEnvironment, Trace
+from medscope.environment.grammar import is_well_formed, parse_answer
+from medscope.environment.tools import skim_seconds
 from medscope.evaluation.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
-from medscope.records import Task, Recording, Trajectory
-from medscope.suite.free_text import OPEN_KINDS, open_turns
-from medscope.suite.tasks import CHALLENGING
-from medscope.suite.teachers.scripted import Teacher
-from medscope.environment.tools import skim_seconds
+from medscope.records import Interval, Recording, Task, Trajectory
+from medscope.suite.teachers.scripted import ScriptedTeacher
 
-MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another phase does not
+MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another interval does not
 
 
-def executed_trajectory(
-    teacher: Teacher, turns: list[str], path: str, environment: ClinicalVideoEnvironment
-) -> tuple[Trajectory, list[str]]:
-    """The teacher's turns, every call really executed; and the reasons to reject them (none if good)."""
-    question = teacher.question
-    environment.reset(path=path)
-    shown = [second for turn in turns[:-1] for second in seconds_of(execute_call(environment, turn))]
+def faults(trajectory: Trajectory) -> list[str]:
+    """The reasons to reject a trajectory; none for a good one."""
+    task, turns = trajectory.task, list(trajectory.turns)
+    window, evidence = Trace(list(trajectory.calls)).window, evidence_window(task.evidence)
     reasons = []
     if not is_well_formed(turns):
         reasons.append("format")
-    if exact_judge(parse_answer(turns[-1]), question.answer) < 1:
+    if exact_judge(parse_answer(turns[-1]), task.reference) < 1:
         reasons.append("answer")
-    # A phase shows all the time, and so does the course of a recording; details do not.
-    stretches = () if question.kind in ("grounding", "full", "temporal") else teacher.segment.shown
-    if stretches and not any(stretch.contains(second) for stretch in stretches for second in shown):
-        reasons.append("unseen in the looks")
-    window, evidence = environment._window, evidence_window(question.evidence)
     if len(turns) > 1 and (window is None or temporal_iou(window, evidence) < MIN_WINDOW_IOU):
         reasons.append("window")
-    return Trajectory(question.id, tuple(turns), tuple(environment._calls)), reasons
-
-
-def seconds_of(response: Blocks | None) -> list[float]:
-    """The seconds of the frames in a tool's response, read from the text behind each."""
-    pairs = zip(response or [], (response or [])[1:], strict=False)
-    return [float(text["text"].strip(" s")) for frame, text in pairs if frame["type"] == "image"]
+    return reasons
 
 
 def make_trajectories(
-    questions: list[Task],
-    recordings: dict[str, Recording],
+    tasks: Sequence[Task],
+    recordings: Mapping[str, Recording],
     environment: ClinicalVideoEnvironment,
+    describe: Callable[[Interval], str],
     boundary_slack: float,
     direct_share: float,
     seed: int,
-) -> tuple[list[Trajectory], Counter]:
-    """VCoT for challenging questions, CoT for easy ones and for a `direct_share` of the challenging ones; for open
-    questions either, with the tools at hand.
+) -> tuple[list[Trajectory], Counter[str]]:
+    """With tools for challenging and free-text tasks, without for easy ones and a `direct_share` of the challenging.
 
-    The direct ones carry no tool block in their prompt: they teach the model to do what it can when it has no tools,
-    which is the `uniform` baseline of the benchmark. Returns the kept trajectories and the counts of rejections.
+    Those without tools carry no tool definitions in their prompt: they teach the model to do what it can when it has no
+    tools, which is the `no_tools` system of the benchmark. Their answers about details are guesses, so only the
+    format is checked. Returns the kept trajectories in the order of their tasks and the counts of rejections by reason.
     """
-    kept, rejected = [], Counter()
     rng = np.random.default_rng([seed, 3])
-    for number, question in enumerate(tqdm(questions, desc="trajectories", unit="question")):
-        recording = recordings[question.video]
-        seconds = skim_seconds(recording.duration, environment._budget.skim_frames)
-        teacher = Teacher(recording, question, seconds, recording.duration, boundary_slack, [seed, 4, number])
+    direct = [not t.free_text and (not t.challenging or rng.random() < direct_share) for t in tasks]
+    kept: dict[int, list[Trajectory]] = {}
+    rejected: Counter[str] = Counter()
+    by_video = sorted(range(len(tasks)), key=lambda number: tasks[number].video)  # the store then decodes a video once
+    for number in tqdm(by_video, desc="trajectories", unit="task", mininterval=2):
+        task, own_rng = tasks[number], np.random.default_rng([seed, 4, number])
+        recording = recordings[task.video]
+        seconds = skim_seconds(recording.duration, environment.budget.skim_frames)
+        known = (task, recording, seconds, recording.duration, boundary_slack, own_rng, describe)
+        teacher = ScriptedTeacher(*known)
         if teacher.hypothesis() is None:
             rejected["unseen in the skim"] += 1
             continue
-        is_open = question.kind in OPEN_KINDS
-        if is_open or question.kind in CHALLENGING:
-            turns = open_turns(teacher) if is_open else teacher.turns()
-            trajectory, reasons = executed_trajectory(teacher, turns, recording.path, environment)
-            rejected.update(reasons)
-            if not reasons:
-                kept.append(trajectory)
-        if not is_open and (question.kind not in CHALLENGING or rng.random() < direct_share):
-            kept.append(Trajectory(question.id, (teacher.direct_turn(),), tools=False))
-    return kept, rejected
+        made = []
+        if task.challenging or task.free_text:
+            trajectory = run_episode(teacher, task, environment)
+            made.append((trajectory, faults(trajectory)))
+        if direct[number]:
+            trajectory = run_episode(ScriptedTeacher(*known, tools=False), task, environment, tools=False)
+            made.append((trajectory, [reason for reason in faults(trajectory) if reason == "format"]))
+        kept[number] = [trajectory for trajectory, reasons in made if not reasons]
+        rejected.update(reason for _, reasons in made for reason in reasons)
+    return [trajectory for number in sorted(kept) for trajectory in kept[number]], rejected

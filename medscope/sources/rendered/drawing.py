@@ -11,7 +11,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from medscope.records import Recording
-from medscope.sources.rendered.looks import DETAIL, DETAILS, EVENTS, GREY, IRISES, LOOKS, PATTERNS, VIEWS, WHITE, Colour, Mark
+from medscope.sources.rendered.looks import (
+    DETAIL,
+    DETAILS,
+    EVENTS,
+    GREY,
+    IRISES,
+    LOOKS,
+    PATTERNS,
+    VIEWS,
+    WHITE,
+    Colour,
+    Mark,
+)
+from medscope.sources.rendered.scene import shown_in
 
 FRAME_PIXELS = 112
 CANVAS = 256  # scenes are painted at twice the size, with 16 px to spare on each side for the camera to drift
@@ -22,13 +35,13 @@ def draw(recording: Recording, time: float) -> np.ndarray:
     """The frame at `time` seconds: uint8 [112, 112, 3], always the same for the same recording and time."""
     if not 0 <= time <= recording.duration:
         raise ValueError(f"{time:g} s is outside of {recording.video}, which lasts {recording.duration:g} s")
-    view, seed = VIEWS[recording.family], crc32(recording.video.encode())
+    view, seed = VIEWS[recording.collection], crc32(recording.video.encode())
     # At a boundary the later scene has begun; only clips have stretches without a scene.
-    segment = next((s for s in reversed(recording.segments) if s.window.contains(time)), None)
-    scene = _scene(view, seed, segment and segment.phase).copy()
-    if segment is not None and segment.moment is not None:
-        scene = Image.blend(_scene(view, seed, None), scene, min(1.0, (0.8 - abs(time - segment.moment)) / 0.3))
-    shown = segment is not None and any(stretch.contains(time) for stretch in segment.shown)
+    current = next((s for s in reversed(recording.intervals) if s.window.contains(time)), None)
+    scene = _scene(view, seed, current and current.label).copy()
+    if current is not None and current.timestamp is not None:
+        scene = Image.blend(_scene(view, seed, None), scene, min(1.0, (0.8 - abs(time - current.timestamp)) / 0.3))
+    shown = current is not None and any(stretch.contains(time) for stretch in shown_in(current))
     habits = np.random.default_rng(seed).random(12)  # of this video's camera and hands
     sway = np.sin(2 * math.pi * (habits + time * np.linspace(0.05, 0.4, 12)))
 
@@ -38,10 +51,11 @@ def draw(recording: Recording, time: float) -> np.ndarray:
     _stroke(pen, [grip - 120 * turn, grip], 22, (70, 74, 80))
     _stroke(pen, [grip - 120 * turn, grip], 14, (172, 176, 182))
     if shown:
-        _stamp(pen, DETAILS[segment.instrument], grip, DETAIL * turn, rim=5)
-        if segment.complication is not None:
+        _stamp(pen, DETAILS[current.attributes["instrument"]], grip, DETAIL * turn, rim=5)
+        complication = current.attributes.get("complication")
+        if complication is not None:
             place = MIDDLE - 50 - 48j + 8 * complex(habits[3], habits[4]) + 3 * complex(sway[3], sway[4])
-            _stamp(pen, DETAILS[segment.complication], place, DETAIL * np.exp(0.15j * sway[5]), rim=5)
+            _stamp(pen, DETAILS[complication], place, DETAIL * np.exp(0.15j * sway[5]), rim=5)
 
     side = 2 * FRAME_PIXELS * (0.95 - 0.03 * habits[6] + 0.02 * sway[6])
     corner = MIDDLE - side / 2 * (1 + 1j) + 6 * complex(sway[7], sway[8])

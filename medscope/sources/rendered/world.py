@@ -1,27 +1,23 @@
 """The embedded data: procedures drawn by a program and written as real H.264 files. All times are seconds.
 
 What the world asks of a model: the *phase* colours large regions, so a skim of a few 28 px frames shows it. The
-*details* (instrument tip, complication) are drawn only within `Segment.shown`, which lies between the skim's frames:
+*details* (instrument tip, complication) are drawn only within `Scene.shown`, which lies between the skim's frames:
 only a second, denser look finds them. Phase, instrument and complication are independent, so text alone tells nothing.
 """
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations, pairwise
-from multiprocessing import get_context
 from pathlib import Path
-from zlib import crc32
 
 import av
 import numpy as np
-from tqdm import tqdm
 
-from medscope.records import Recording, Segment, Split, Window
+from medscope.environment.tools import skim_seconds
+from medscope.records import Domain, Recording, Split, Window
 from medscope.sources.rendered.drawing import FRAME_PIXELS, draw
 from medscope.sources.rendered.looks import ABDOMEN_LOOKS, EVENTS, EYE_LOOKS
-from medscope.environment.tools import skim_seconds
+from medscope.sources.rendered.scene import Scene, shown_in
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Family:
     """What one kind of video is made of.
 
     `seconds` and `scenes` are least and most; `gap`: least seconds between two skim frames, to hide the details in;
-    `moments`: its scenes are events around a moment, not phases that tile the video.
+    `timestamps`: its scenes are events around an instant, not phases that tile the video.
     """
 
     phases: tuple[str, ...]
@@ -40,7 +36,7 @@ class Family:
     scenes: tuple[int, int]
     least_phase: int = 8
     gap: int = 3
-    moments: bool = False
+    timestamps: bool = False
 
 
 _LAPAROSCOPY = Family(
@@ -69,7 +65,7 @@ FAMILIES: dict[str, Family] = {
         scenes=(2, 3),
         least_phase=2,
         gap=1,
-        moments=True,
+        timestamps=True,
     ),
     "laparoscopy": _LAPAROSCOPY,
     "laparoscopy_clips": replace(_LAPAROSCOPY, seconds=(10, 20), fps=2, scenes=(2, 2), least_phase=4, gap=1),
@@ -77,9 +73,18 @@ FAMILIES: dict[str, Family] = {
 
 
 def sample_recording(
-    family: str, video: str, split: Split, path: str | Path, skim_frames: int, rng: np.random.Generator
+    family: str,
+    video: str,
+    split: Split,
+    path: str | Path,
+    skim_frames: int,
+    rng: np.random.Generator,
+    domain: Domain = "in",
 ) -> Recording:
-    """Draw the ground truth of one video: what happens when, and in which seconds a skim cannot see the details."""
+    """Draw the ground truth of one video: what happens when, and in which seconds a skim cannot see the details.
+
+    Raises ValueError where a skim of `skim_frames` leaves no room to hide them.
+    """
     kind = FAMILIES[family]
 
     def least(duration: int) -> int:
@@ -95,31 +100,40 @@ def sample_recording(
     duration = int(rng.choice(durations))
     skim = skim_seconds(duration, skim_frames)
     count = int(rng.integers(kind.scenes[0], min(kind.scenes[1], duration // least(duration)) + 1))
-    if kind.moments:
+    if kind.timestamps:
         names = rng.permutation(kind.phases)[:count]
-        moments = _moments(skim, duration, count, rng)
-        windows = [Window(moment - 0.75, moment + 0.75) for moment in moments]
-        shown = [(Window(t - 0.6, t - 0.2), Window(t + 0.2, t + 0.6)) for t in moments]
+        timestamps = _timestamps(skim, duration, count, rng)
+        windows = [Window(t - 0.75, t + 0.75) for t in timestamps]
+        shown = [(Window(t - 0.6, t - 0.2), Window(t + 0.2, t + 0.6)) for t in timestamps]
     else:
         names = _mostly_ordered(kind.phases, count, rng)
-        moments = [None] * count
+        timestamps = [None] * count
         windows = _tiles(duration, count, least(duration), rng)
         shown = [_between(window, skim, kind.gap) for window in windows]
-    segments = (
-        Segment(
-            window=window,
-            phase=str(name),
-            instrument=str(rng.choice(kind.instruments)),
-            complication=str(rng.choice(kind.complications)) if kind.complications else None,
-            shown=stretches,
-            moment=moment,
-        )
-        for window, name, stretches, moment in zip(windows, names, shown, moments, strict=True)
+    scenes = (
+        Scene(window, str(name), _details(kind, rng), timestamp, stretches)
+        for window, name, stretches, timestamp in zip(windows, names, shown, timestamps, strict=True)
     )
-    return Recording(video, str(path), family, split, duration, tuple(segments))
+    return Recording(
+        video=video,
+        path=str(path),
+        duration=duration,
+        intervals=tuple(scenes),
+        collection=family,
+        domain=domain,
+        split=split,
+        group=video,
+    )
 
 
-def _moments(skim: list[int], duration: int, count: int, rng: np.random.Generator) -> list[int]:
+def _details(kind: Family, rng: np.random.Generator) -> dict[str, str]:
+    details = {"instrument": str(rng.choice(kind.instruments))}
+    if kind.complications:
+        details["complication"] = str(rng.choice(kind.complications))
+    return details
+
+
+def _timestamps(skim: list[int], duration: int, count: int, rng: np.random.Generator) -> list[int]:
     """Seconds that the skim sees, 3 s apart where the clip is long enough, else 2 s."""
     inner = [second for second in skim if 1 <= second <= duration - 1]
     for apart in (3, 2):
@@ -156,9 +170,9 @@ def _between(window: Window, skim: list[int], gap: int) -> tuple[Window, ...]:
 def write_video(recording: Recording, skim_frames: int) -> None:
     """Write `recording.path` as H.264, whole or not at all. The same recording gives the same bytes."""
     skim = skim_seconds(recording.duration, skim_frames)
-    if any(stretch.contains(second) for s in recording.segments for stretch in s.shown for second in skim):
+    if any(stretch.contains(second) for s in recording.intervals for stretch in shown_in(s) for second in skim):
         raise ValueError(f"{recording.video}: a skim of {skim_frames} frames would see its details")
-    fps = FAMILIES[recording.family].fps
+    fps = FAMILIES[recording.collection].fps
     path = Path(recording.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part.mp4")
@@ -173,27 +187,3 @@ def write_video(recording: Recording, skim_frames: int) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     temporary.replace(path)
-
-
-def render(
-    counts: dict[tuple[str, Split], int], folder: str | Path, seed: int, skim_frames: int, workers: int = 1
-) -> list[Recording]:
-    """Draw `counts[family, split]` videos into `folder` and return their ground truth, in the order of `counts`.
-
-    Each video depends on seed, family, split and its index alone, so counts may grow later. Files that exist are kept:
-    use another folder for another seed or `skim_frames`.
-    """
-    recordings = []
-    for (family, split), count in counts.items():
-        for index in range(count):
-            video = f"{family}_{split}_{index:04d}"
-            rng = np.random.default_rng([seed, crc32(f"{family}/{split}".encode()), index])
-            path = Path(folder) / family / f"{video}.mp4"
-            recordings.append(sample_recording(family, video, split, path, skim_frames, rng))
-    missing = [recording for recording in recordings if not Path(recording.path).exists()]
-    write = partial(write_video, skim_frames=skim_frames)
-    with get_context("spawn").Pool(workers) if workers > 1 and missing else nullcontext() as pool:
-        written = pool.imap_unordered(write, missing) if pool else map(write, missing)
-        for _ in tqdm(written, desc="render", total=len(missing), unit="video", disable=not missing):
-            pass
-    return recordings

@@ -1,94 +1,164 @@
-"""The scripted teacher: it sees only the ground-truth timeline and the seconds of the skim, and writes like the policy.
+"""The scripted teacher: it has the ground-truth timeline and the seconds of the skim, and writes like the policy.
 
-Its windows are those of a cautious surgeon: both edges lie on skim seconds and often one further out than needed. That
-slack is deliberate head-room for reinforcement learning, and the README says so.
+Its windows are cautious: both edges lie on skim seconds and often one further out than needed. That slack is deliberate
+head-room for reinforcement learning. It is an `Agent`: what it says after a look depends on the frames that it was
+shown. It names details only if one of them lies where details can be seen.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from medscope.environment.dialogue import call_text, window_text
-from medscope.records import Task, Recording, Window
-from medscope.suite.captions import describe, storyline
+from medscope.environment.grammar import call_text, window_text
+from medscope.environment.tools import ToolBudget, skim_seconds
+from medscope.metrics import evidence_window
+from medscope.records import Interval, Recording, Task, Text, Window
+from medscope.sources.rendered.scene import shown_in
+from medscope.sources.source import describe
+
+UNSEEN = "not seen"  # the answer about a detail that no look has shown
+WHOLE = "all"  # what a thought looks for where the question asks for the whole recording
 
 
-class Teacher:
-    """Writes the turns of one question about a skim at `seconds` (whole seconds) that ends at `end` (s).
+class ScriptedTeacher:
+    """Answers one task about a skim at `seconds` (whole seconds) that ends at `end` (s).
 
-    `boundary_slack` is the chance, for each side of a window, of one more skim second of slack. `time_offset` is added to all
-    seconds: an excerpt may carry a time_offset of its own.
+    `boundary_slack` is the chance, for each side of a window, of one more skim second of slack. `describe` puts an
+    interval into words. `time_offset` (s) is added to all seconds: an excerpt may count on a clock of its own. Without
+    `tools` it answers from the skim.
     """
 
     def __init__(
         self,
+        task: Task,
         recording: Recording,
-        question: Task,
-        seconds: list[int],
+        seconds: Sequence[int],
         end: float,
         boundary_slack: float,
-        seed: list[int],
+        rng: np.random.Generator,
+        describe: Callable[[Interval], str] = describe,
         time_offset: int = 0,
+        tools: bool = True,
     ):
-        self.question = question
-        self.segment = next(s for s in recording.segments if s.phase == question.phase)
-        self.story = [(phase, second + time_offset) for phase, second in storyline(recording, seconds, end)]
+        self.task = task
+        self.interval = next((i for i in recording.intervals if i.label == task.subject), None)
+        self.story = [(label, second + time_offset) for label, second in storyline(recording, seconds, end)]
         self.anchors = [second + time_offset for second in (*seconds, round(end))]
         self.boundary_slack = boundary_slack
-        self.rng = np.random.default_rng(seed)
+        self.rng = rng
+        self.describe = describe
+        self.tools = tools
+        self.cropped: Window | None = None
+
+    @property
+    def at_instant(self) -> bool:
+        """Whether the task's label is annotated by an instant, not by a window."""
+        return self.interval is not None and self.interval.timestamp is not None
 
     def hypothesis(self) -> Window | None:
-        """First skim second at which the queried phase is seen, and that of what follows; None if it never is."""
-        for (phase, start), (_, end) in zip(self.story, self.story[1:], strict=False):
-            if phase == self.question.phase:
+        """First skim second at which the subject is seen, and that of what follows; None if it never is.
+
+        A task without a subject asks for the whole recording.
+        """
+        if not self.task.subject:
+            return Window(self.anchors[0], self.anchors[-1])
+        for (label, start), (_, end) in zip(self.story, self.story[1:], strict=False):
+            if label == self.task.subject:
                 return Window(start, end)
         return None
 
     def thought(self, plan: str) -> str:
-        """The storyline thought of this question; for a moment, the hypothesis is one second."""
-        seen = self.hypothesis()
-        return storyline_thought(self.question.phase, self.story, seen, plan, self.segment.moment is not None)
+        """The thought before a look or an answer. A subject that the skim does not show stands at its evidence."""
+        seen = self.hypothesis() or evidence_window(self.task.evidence)
+        return storyline_thought(self.task.subject or WHOLE, self.story, seen, plan, self.at_instant)
 
     def window(self) -> Window:
-        """The window to crop, edges on seconds that the skim has shown; around a moment at least one to each side."""
+        """The window to crop, edges on seconds that the skim has shown; around an instant at least one to each side."""
         seen = self.hypothesis()
-        if self.segment.moment is not None:
+        if self.at_instant:
             return widened(Window(seen.start, seen.start), self.anchors, 1, self.boundary_slack, self.rng)
         return widened(seen, self.anchors, 0, self.boundary_slack, self.rng)
 
-    def turns(self) -> list[str]:
-        """The turns with tools: storyline, hypothesis, crop, (for a moment: one frame,) what is seen, the answer."""
-        window = self.window()
-        crop = call_text("crop_video", {"start_time": window.start, "end_time": window.end})
-        turns = [self.thought("look") + crop]
-        if self.segment.moment is not None:
-            frame = call_text("get_frame", {"timestamp": self.segment.moment})
-            turns.append(f"<think>{self.question.phase} {self.segment.moment:g} | look</think>{frame}")
-        return [*turns, self.dense_turn(window)]
+    def next_turn(self, messages: list[dict[str, Any]]) -> str:
+        """With tools: a crop, for an instant one frame, then the answer. It reads only which seconds were shown."""
+        responses = [message["content"] for message in messages if message["role"] == "tool"]
+        if not responses:
+            return self.opening_turn()
+        if len(responses) == 1 and self.at_instant:
+            frame = call_text("get_frame", {"timestamp": self.interval.timestamp})
+            return f"<think>{self.task.subject} {self.interval.timestamp:g} | look</think>{frame}"
+        seen = [block["second"] for response in responses for block in response if "second" in block]
+        return self.dense_turn(self.cropped, seen)
 
-    def dense_turn(self, window: Window) -> str:
-        """The last turn after a dense look: what was seen, then the answer; a grounding answer is the window itself."""
-        answer = window_text(window) if self.question.kind == "grounding" else self.question.answer
-        return f"<think>{describe(self.segment)}</think><answer>{answer}</answer>"
+    def opening_turn(self) -> str:
+        """The first turn: a look where the task needs one, else the answer from the skim."""
+        if not self.tools or not self.task.challenging:
+            return self.direct_turn()
+        if self.task.kind == "fine":  # the question names the window
+            self.cropped = self.task.evidence
+            thought = f"<think>find {self.cropped.start:g} {self.cropped.end:g} | look</think>"
+        else:
+            self.cropped = self.window()
+            thought = self.thought("look")
+        return thought + call_text("crop_video", {"start_time": self.cropped.start, "end_time": self.cropped.end})
+
+    def dense_turn(self, window: Window, seen: Sequence[float]) -> str:
+        """The last turn after a look at `window` that showed the seconds `seen`: what was seen, then the answer."""
+        shows = any(stretch.contains(second) for stretch in shown_in(self.interval) for second in seen)
+        told = self.describe(self.interval) if shows else self.interval.label
+        known = shows or isinstance(self.task.reference, Window)  # the label itself shows all the time
+        return f"<think>{told}</think><answer>{self._answer(window) if known else UNSEEN}</answer>"
 
     def direct_turn(self) -> str:
-        """The only turn without tools: the storyline, then the answer that the skim suggests (a guess for details).
+        """The only turn without a look: the storyline, then the answer that the skim suggests (a guess for details).
 
         It is as cautious as the window of a crop: with or without tools, the teacher is the same.
         """
-        answer = window_text(self.window()) if self.question.kind == "grounding" else self.question.answer
+        answer = self._answer(self.window() if isinstance(self.task.reference, Window) else None)
         return self.thought("answer") + f"<answer>{answer}</answer>"
 
+    def _answer(self, window: Window | None) -> str:
+        """The answer in words; to a question for a window, the teacher's own."""
+        return self.task.reference.text if isinstance(self.task.reference, Text) else window_text(window)
 
-def widened(seen: Window, anchors: list[int], margin: int, boundary_slack: float, rng: np.random.Generator) -> Window:
-    """`seen`, edges on `anchors`, moved out by `margin` anchors and with chance `boundary_slack` by one more on each side."""
-    first, last = anchors.index(seen.start), anchors.index(seen.end)
-    first, last = first - margin - (rng.random() < boundary_slack), last + margin + (rng.random() < boundary_slack)
-    return Window(anchors[max(first, 0)], anchors[min(last, len(anchors) - 1)])
+
+def oracle_turn(task: Task, recording: Recording, budget: ToolBudget) -> str:
+    """The first turn of the ceiling: the true storyline and a crop of the true evidence window."""
+    seconds = skim_seconds(recording.duration, budget.skim_frames)
+    teacher = ScriptedTeacher(task, recording, seconds, recording.duration, 0.0, np.random.default_rng(0))
+    window = evidence_window(task.evidence)
+    call = call_text("crop_video", {"start_time": window.start, "end_time": min(window.end, recording.duration)})
+    return teacher.thought("look") + call
+
+
+def storyline(recording: Recording, seconds: Sequence[int], end: float) -> list[tuple[str, int]]:
+    """What a skim at `seconds` tells: (label, first second at which it is seen) in order, then ("end", end).
+
+    A skim that misses an interval does not tell it.
+    """
+    told: list[tuple[str, int]] = []
+    for second in seconds:
+        for interval in recording.intervals:
+            seen = interval.window.start <= second < interval.window.end
+            if seen and all(label != interval.label for label, _ in told):
+                told.append((interval.label, second))
+    return [*told, ("end", round(end))]
 
 
 def storyline_thought(
-    phase: str, story: list[tuple[str, int]], seen: Window, plan: str, is_moment: bool = False
+    label: str, story: Sequence[tuple[str, int]], seen: Window, plan: str, at_instant: bool = False
 ) -> str:
     """`find X | A 0 B 21 X 34 C 64 end 150 | X 34 64 | look`: the skim with its time anchors, then a hypothesis."""
     told = " ".join(f"{name} {second}" for name, second in story)
-    hypothesis = f"{phase} {seen.start:g}" if is_moment else f"{phase} {seen.start:g} {seen.end:g}"
-    return f"<think>find {phase} | {told} | {hypothesis} | {plan}</think>"
+    hypothesis = f"{label} {seen.start:g}" if at_instant else f"{label} {seen.start:g} {seen.end:g}"
+    return f"<think>find {label} | {told} | {hypothesis} | {plan}</think>"
+
+
+def widened(
+    seen: Window, anchors: Sequence[int], margin: int, boundary_slack: float, rng: np.random.Generator
+) -> Window:
+    """`seen` with each edge moved out by `margin` anchors, and by one more with chance `boundary_slack`."""
+    first, last = anchors.index(seen.start), anchors.index(seen.end)
+    first, last = first - margin - (rng.random() < boundary_slack), last + margin + (rng.random() < boundary_slack)
+    return Window(anchors[max(first, 0)], anchors[min(last, len(anchors) - 1)])
