@@ -1,23 +1,30 @@
-"""The evidence audit: what the swapped tools show, and numbers by hand."""
+"""The evidence audit: what the swapped tools show, what is replayed, and the numbers by hand."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from predicted import crop, prediction, task
 
+from medscope.environment.environment import skim
 from medscope.evaluation.audit import (
     SWAPS,
-    SwappedEnvironment,
-    audit,
+    audit_table,
     calibration_error,
     economy,
-    other_videos,
     reliability,
+    replay_name,
     risk_coverage,
 )
-from medscope.evaluation.benchmark import Outcome
-from medscope.records import ToolCall, Window
-from medscope.suite.tasks import questions
+from medscope.evaluation.predict import predict
+from medscope.evaluation.replay import SwappedEnvironment, other_videos, replay
+from medscope.records import Text, Timestamp, ToolCall, Window
+
+
+def bound(swap, recording, other, store, budget):
+    swapped = SwappedEnvironment(store, budget, swap, other)
+    swapped.reset(path=recording.path)
+    return swapped
 
 
 def shown(environment, start, end):
@@ -27,18 +34,16 @@ def shown(environment, start, end):
 
 @pytest.mark.parametrize("swap", SWAPS)
 def test_a_swap_changes_the_frames_and_nothing_else(swap, environment, operation, clip, store, tiny_budget):
-    swapped = SwappedEnvironment(store, tiny_budget, swap, clip.path)
-    swapped.reset(path=operation.path)
+    swapped = bound(swap, operation, clip.path, store, tiny_budget)
     (true, seconds), (other, same) = shown(environment, 30, 60), shown(swapped, 30, 60)
     assert same == seconds and [i.size for i in other] == [i.size for i in true]
     assert all(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(true, other, strict=True))
-    assert swapped._window == environment._window == Window(30, 60)
-    assert swapped._skim() == environment._skim()
+    assert swapped.trace == environment.trace and swapped.trace.window == Window(30, 60)
+    assert skim(swapped) == skim(environment)
 
 
-def test_elsewhere_is_half_the_video_later(environment, operation, store, tiny_budget):
-    swapped = SwappedEnvironment(store, tiny_budget, "elsewhere", "")
-    swapped.reset(path=operation.path)
+def test_elsewhere_is_half_the_video_later(operation, store, tiny_budget):
+    swapped = bound("elsewhere", operation, "", store, tiny_budget)
     images, seconds = shown(swapped, 10, 20)
     later = float(seconds[0].strip(" s")) + operation.duration / 2
     there, _ = store.frames(operation.path, [later], tiny_budget.crop_pixels)
@@ -46,42 +51,108 @@ def test_elsewhere_is_half_the_video_later(environment, operation, store, tiny_b
 
 
 def test_blank_frames_are_grey(store, operation, tiny_budget):
-    swapped = SwappedEnvironment(store, tiny_budget, "blank", "")
-    swapped.reset(path=operation.path)
+    swapped = bound("blank", operation, "", store, tiny_budget)
     assert all(np.ptp(np.asarray(image)) == 0 for image in shown(swapped, 10, 20)[0])
 
 
-def test_another_video_is_of_the_same_family(operation, clip):
-    second = replace(operation, video="second", path="second.mp4")
-    found = other_videos({r.video: r for r in (operation, clip, second)})
-    assert found == {operation.video: "second.mp4", "second": operation.path, clip.video: clip.path}
+@pytest.mark.parametrize("swap", SWAPS)
+def test_a_swapped_frame_never_has_the_features_of_another_picture(
+    swap, environment, operation, clip, store, tiny_budget
+):
+    """A policy caches features under `info["frame"]`: one key, one picture, also where the other video is resized."""
+    swapped = bound(swap, operation, clip.path, store, tiny_budget)
+    pictures = {}
+    for image in [*shown(environment, 30, 60)[0], *shown(swapped, 30, 60)[0], swapped._swapped((84, 28), 30.0)]:
+        same = pictures.setdefault(image.info["frame"], image)
+        assert same.size == image.size and np.array_equal(np.asarray(same), np.asarray(image))
 
 
-def outcomes_of(recording, accuracies, confidences=None):
-    asked = questions(recording, np.random.default_rng(0))
-    call = ToolCall("crop_video", {"start_time": 0, "end_time": 10}, executed=True)
-    confidences = confidences or [0.5] * len(accuracies)
-    return [
-        Outcome(
-            asked[i % len(asked)], ("t",), (call,), a, 1.0, 0.0, 0.2, hit=i == 0, confidence=c, tokens=10, tool_frames=8
-        )
-        for i, (a, c) in enumerate(zip(accuracies, confidences, strict=True))
+def test_another_video_is_of_the_same_collection_and_split(operation, clip):
+    first = replace(operation, collection="x", split="eval")
+    second = replace(operation, video="second", path="second.mp4", collection="x", split="eval")
+    training = replace(operation, video="third", path="third.mp4", collection="x", split="sft")
+    alone = replace(clip, collection="y", split="eval")
+    assert other_videos([first, second, training, alone]) == {
+        first.video: "second.mp4", "second": first.path, "third": "third.mp4", alone.video: alone.path,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def right(caller, operation, store, tiny_budget):
+    """Right answers after a look by a policy that was taught to call: its own answer is the reference."""
+    asked = task(0, "yes", operation.intervals[0].window, video=operation.video, collection=operation.collection)
+    asked = replace(asked, path=operation.path)
+    (first,) = predict(caller, [asked], store, tiny_budget, "sft")
+    asked = replace(asked, reference=Text(first.answer))
+    return predict(caller, [asked], store, tiny_budget, "sft")
+
+
+def test_only_right_answers_after_a_look_are_replayed(right, caller, operation, clip, store, tiny_budget):
+    assert right[0].accuracy == 1 and right[0].looks
+    others = [
+        replace(right[0], task=replace(right[0].task, id="wrong"), accuracy=0.5),
+        replace(right[0], task=replace(right[0].task, id="blind"), calls=()),
     ]
+    partner = replace(operation, video="partner", path=clip.path)
+    replays = replay(caller, right + others, [operation, partner], store, tiny_budget)
+    assert [(p.task.id, p.system) for p in replays] == [(right[0].task.id, f"sft/{swap}") for swap in SWAPS]
+    assert all(p.turns[0] == right[0].turns[0] for p in replays), "up to the first response it is the same rollout"
+    rows = audit_table({"sft": right + others}, {"sft": replays})
+    (row,) = rows.values()
+    assert row["right"] == 1
+    # This policy says the same whatever it is shown: its right answer does not rest on the frames.
+    assert [row[f"flip_{swap}"] for swap in SWAPS] == [float(p.accuracy < 1) for p in replays] == [0, 0, 0]
 
 
-def test_the_audit_replays_right_answers_only(policy, operation, store, tiny_budget):
-    recordings = {operation.video: operation}
-    found = audit(
-        policy, outcomes_of(operation, [1, 1, 0.5, 0]), recordings, store, replace(tiny_budget, max_turn_tokens=4), 9
-    )
-    assert found["right"] == 2 and found["contains_evidence"] == 0.5 and found["wrong_window"] == 0.5
-    assert all(found[f"flip_{swap}"] == 1 for swap in SWAPS)  # an untrained policy is never right
-    nothing = audit(policy, [], recordings, store, tiny_budget, 9)
-    assert nothing["right"] == 0 and nothing["flip_blank"] is None
+def test_a_video_without_another_one_cannot_be_audited(right, caller, operation, store, tiny_budget):
+    with pytest.raises(ValueError, match="is the only video of"):
+        replay(caller, right, [operation], store, tiny_budget)
 
 
-def test_economy_reliability_and_risk_by_hand(operation):
-    some = outcomes_of(operation, [1, 0, 1, 1], [0.9, 0.2, 0.4, 0.8])
+def test_the_table_of_the_audit_by_hand():
+    asked = [task(n, "hook", Window(0, 10), video=f"v{n}") for n in range(4)]
+    looks = [crop(0, 10), crop(0, 100), crop(50, 60), crop(0, 10)]
+    predictions = [
+        prediction(a, "hook", 1.0, [look], tokens=10, tool_frames=8) for a, look in zip(asked, looks, strict=True)
+    ]
+    predictions[3] = prediction(asked[3], "blade", 0.0, [looks[3]], tokens=10, tool_frames=8)
+    kept = {"elsewhere": [1, 1, 0], "other_video": [0, 0.5, 0], "blank": [1, 1, 1]}
+    replays = [
+        prediction(a, "hook", accuracy, [look], system=replay_name("sft", swap))
+        for swap, accuracies in kept.items()
+        for a, look, accuracy in zip(asked, looks, accuracies, strict=False)
+    ]
+    rows = audit_table({"sft": predictions, "rl": predictions}, {"sft": replays})
+    assert list(rows) == ["sft set"]
+    row = rows["sft set"]
+    assert row["right"] == 3
+    assert row["contains_evidence"] == pytest.approx(2 / 3)  # the second crop is too large, and contains it
+    assert row["wrong_window"] == pytest.approx(1 / 3)
+    assert (row["flip_elsewhere"], row["flip_other_video"], row["flip_blank"]) == (pytest.approx(1 / 3), 1, 0)
+    assert row["flip_blank_ci"] == [0, 0] and row["calls"] == 1 and row["tool_frames"] == 8
+
+
+def test_a_set_without_right_answers_has_empty_cells():
+    predictions = [prediction(task(0, "hook"), "blade"), prediction(task(0, "hook", collection="other"), "hook", 1.0)]
+    replays = [prediction(predictions[1].task, "hook", 0.0, system=f"sft/{swap}") for swap in SWAPS]
+    row = audit_table({"sft": predictions}, {"sft": replays})["sft set"]
+    assert row["right"] == 0 and row["flip_blank"] is None is row["contains_evidence_ci"]
+
+
+def test_a_look_at_a_timestamp_counts_by_its_last_call():
+    frame = ToolCall("get_frame", {"timestamp": 5.5}, Timestamp(5.5))
+    asked = task(0, "hook", Timestamp(5))
+    predictions = [prediction(asked, "hook", 1.0, [crop(50, 60), frame])]
+    replays = [prediction(asked, "hook", 1.0, system=f"sft/{swap}") for swap in SWAPS]
+    row = audit_table({"sft": predictions}, {"sft": replays})["sft set"]
+    assert row["contains_evidence"] == 1 and row["wrong_window"] == 0
+
+
+def test_economy_reliability_and_risk_by_hand():
+    some = [
+        prediction(task(n, "x"), "x", accuracy, [crop(0, 10)], confidence=sure, tokens=10, tool_frames=8)
+        for n, (accuracy, sure) in enumerate([(1, 0.9), (0, 0.2), (1, 0.4), (1, 0.8)])
+    ]
     assert economy(some) == {"calls": 1, "tool_frames": 8, "tokens": 10}
     assert reliability(some, bins=2) == [
         {"confidence": pytest.approx(0.3), "accuracy": 0.5, "answers": 2},

@@ -1,54 +1,41 @@
-"""The baselines: every section is a valid run, the parts compared exist, and the differences by hand."""
+"""The tables of baselines and seeds, by hand."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
+from predicted import crop, prediction, task
 
-from medscope.evaluation.studies.baselines import ADDED, added
-from medscope.evaluation.benchmark import outcome, score
-from medscope.reporting.charts import ladder, radar
-from medscope.pipeline.stage import read_parameters, stage_parameters
-from medscope.suite.tasks import questions
-from medscope.suite.retelling import TELLINGS
+from medscope.evaluation.studies.baselines import ADDED, baselines_table
+from medscope.evaluation.studies.seeds import seeds_table
+from medscope.pipeline.parameters import read_parameters
+from medscope.records import Window
 
-BASELINES = read_parameters()["baselines"]
+TASKS = [task(n, "hook", Window(0, 10), video=video) for n, video in enumerate("aabb")]
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_every_baseline_is_a_valid_run_of_its_stage(name):
-    changes = dict(BASELINES[name])
-    stage = changes.pop("stage")
-    parameters = stage_parameters(stage, [f"{key}={value}" for key, value in changes.items()])
-    assert parameters.get("trajectories", "tools") in TELLINGS
-    plain = stage_parameters(stage)
-    assert {key for key in plain if parameters[key] != plain[key]} == set(changes), "it changes what it says"
+def run(*accuracies):
+    """Answers with these verdicts on tasks about the videos a, a, b and b."""
+    return [prediction(t, "hook", float(a), [crop(0, 10)]) for t, a in zip(TASKS, accuracies, strict=True)]
 
 
 def test_the_parts_compare_systems_that_exist():
-    assert {name for pair in ADDED.values() for name in pair} <= {*BASELINES, "sft", "ga_grpo"}
+    assert {name for pair in ADDED.values() for name in pair} <= {*read_parameters()["baselines"], "sft", "rl"}
 
 
-@pytest.fixture
-def answered(operation):
-    """Outcomes by system: everyone answers wrong but GA-GRPO, who is right on every second question."""
-    asked = questions(operation, np.random.default_rng(0))
-    wrong = [outcome(q, "no", 0.0) for q in asked]
-    half = [replace(o, accuracy=float(n % 2)) for n, o in enumerate(wrong)]
-    names = {name for pair in ADDED.values() for name in pair}
-    return {name: {"cataract": half if name == "ga_grpo" else wrong} for name in names}
+def test_what_a_part_adds_is_the_paired_difference():
+    systems = {name: run(0, 0, 0, 0) for pair in ADDED.values() for name in pair}
+    systems["rl"] = run(1, 1, 0, 1)
+    table = baselines_table(systems)
+    assert set(table["added"]) == set(ADDED) and set(table["systems"]) == set(systems)
+    assert table["added"]["the modulation"]["set"]["accuracy"] == {"mean": 0.75, "ci": [0.5, 1.0]}
+    assert table["added"]["the evidence reward"]["set"]["accuracy"] == {"mean": 0.0, "ci": [0.0, 0.0]}
+    assert "tg_r70" not in table["added"]["tools"]["set"], "no task of this set counts for it"
+    assert table["systems"]["rl"]["set"]["accuracy"] == 0.75
 
 
-def test_what_a_part_adds_is_the_paired_difference(answered):
-    parts = added(answered)
-    assert set(parts) == set(ADDED)
-    accuracies = [o.accuracy for o in answered["ga_grpo"]["cataract"]]
-    assert parts["the modulation"]["cataract"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
-    assert parts["the evidence reward"]["cataract"]["accuracy"] == {"mean": 0.0, "ci": [0.0, 0.0]}
-
-
-def test_the_charts_are_written(answered, tmp_path):
-    table = {name: {split: score(found) for split, found in splits.items()} for name, splits in answered.items()}
-    for chart in (ladder, radar):
-        chart(table, tmp_path / f"{chart.__name__}.png")
-        assert (tmp_path / f"{chart.__name__}.png").stat().st_size > 5000
+def test_the_gain_over_seeds():
+    table = seeds_table(run(0, 0, 1, 1), {0: run(1, 1, 1, 1), 1: run(1, 0, 1, 1)})["set"]
+    assert table["sft"]["accuracy"] == 0.5 and table["seed 1"]["accuracy"] == 0.75
+    gain = table["gain"]["accuracy"]
+    assert gain["mean"] == 0.375 and gain["per_seed"] == [0.5, 0.25]
+    assert gain["std"] == pytest.approx(0.25 / 2**0.5)
+    assert gain["ci"] == [0, 0.75]  # video a gains .75 of its answers, video b nothing
+    assert table["gain"]["evidence_precision"]["mean"] == 0

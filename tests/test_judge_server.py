@@ -13,9 +13,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
 
-from medscope.evaluation.endpoint import Endpoint, JudgeError
-from medscope.evaluation.judge import RUBRIC, LLMJudge
 from medscope.agents.policy import TINY_TOKENIZER, TURN_END
+from medscope.evaluation.endpoint import Endpoint, JudgeError
+from medscope.evaluation.judge import RUBRIC, LLMJudge, content
+from medscope.records import Text
 
 pytestmark = pytest.mark.slow
 TEMPLATE = (
@@ -38,8 +39,8 @@ def teach(folder: Path, reply: str) -> None:
     model = Qwen2ForCausalLM(config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for answer in ["forceps", "blade", "cannula"] * 20:
-        content = f"Task: Which tool?\nAnswer: {answer}\nReference: forceps"
-        asked = [{"role": "system", "content": RUBRIC}, {"role": "user", "content": content}]
+        graded = content("Which tool?", answer, Text("forceps"))
+        asked = [{"role": "system", "content": RUBRIC}, {"role": "user", "content": graded}]
         prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         start = tokenizer.encode(prompt)
         ids = torch.tensor([start + tokenizer.encode(reply) + [tokenizer.eos_token_id]])
@@ -91,14 +92,17 @@ def serve(tmp_path, monkeypatch):
 
 def test_a_real_server_gives_its_verdict_and_its_death_is_an_error(serve):
     judge = serve("0.5")
-    asked = [("Which tool?", answer, "forceps") for answer in ("forceps", "blade")]
-    assert judge(asked) == [0.5, 0.5]
+    judge.endpoint.check()
+    graded = [("Which tool?", answer, Text("forceps")) for answer in ("forceps", "blade")]
+    assert judge(graded) == [0.5, 0.5]
     serve.stop()
-    assert judge(asked) == [0.5, 0.5]  # kept on disk
+    assert judge(graded) == [0.5, 0.5]  # kept on disk
     with pytest.raises(JudgeError, match="unreachable"):
-        judge([("Which tool?", "cannula", "forceps")])
+        judge.endpoint.check()
+    with pytest.raises(JudgeError, match="unreachable"):
+        judge([("Which tool?", "cannula", Text("forceps"))])
 
 
 def test_a_real_server_without_a_verdict_is_an_error(serve):
-    with pytest.raises(JudgeError, match="not a number it may give"):
-        serve("forceps")([("Which tool?", "blade", "forceps")])
+    with pytest.raises(JudgeError, match="does not end in a number it may give"):
+        serve("forceps")([("Which tool?", "blade", Text("forceps"))])

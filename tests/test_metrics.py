@@ -1,4 +1,4 @@
-"""IoU, recall, coverage and bootstrap intervals."""
+"""IoU, recall and precision of evidence, and bootstrap intervals."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from medscope.metrics import (
     bootstrap_interval,
+    evidence_precision,
+    evidence_recall,
     evidence_window,
-    is_covered,
     paired_difference,
     recall_at,
     temporal_iou,
@@ -50,9 +51,9 @@ def test_temporal_iou_does_not_depend_on_where_the_video_starts(a, b, shift):
     assert moved == pytest.approx(temporal_iou(a, b), abs=1e-6)
 
 
-@pytest.mark.parametrize("moment, window", [(5, (4, 6)), (0.5, (0, 1.5)), (0, (0, 1))])
-def test_a_moment_becomes_a_window_inside_the_video(moment, window):
-    assert evidence_window(Timestamp(moment)) == Window(*window)
+@pytest.mark.parametrize("time, window", [(5, (4, 6)), (0.5, (0, 1.5)), (0, (0, 1))])
+def test_a_timestamp_becomes_a_window_inside_the_video(time, window):
+    assert evidence_window(Timestamp(time)) == Window(*window)
 
 
 def test_the_window_of_a_window_is_itself():
@@ -67,26 +68,37 @@ def test_recall_is_inclusive_at_exact_values(threshold):
 
 
 @pytest.mark.parametrize(
-    "evidence, looked, covered",
+    "evidence, looked, recall, precision",
     [
-        (Window(10, 20), None, False),
-        (Window(10, 20), Window(10, 15), True),
-        (Window(10, 20), Window(10, 14.9), False),
-        (Window(10, 20), Window(0, 100), True),
-        (Window(10, 20), Window(20, 40), False),
-        (Window(10, 20), 10.0, True),
-        (Window(10, 20), 20.1, False),
-        (Window(5, 5), Window(10, 20), False),  # half of nothing is covered only by a look at its instant
-        (Window(5, 5), Window(4, 6), True),
-        (Timestamp(5), Window(5, 9), True),
-        (Timestamp(5), Window(5.1, 9), False),
-        (Timestamp(5), 6.0, True),
-        (Timestamp(5), 6.1, False),
-        (Timestamp(0), 0.0, True),
+        (Window(10, 20), None, 0, 0),
+        (Window(10, 20), Window(10, 15), 1, 1),
+        (Window(10, 20), Window(10, 14.9), 0, 1),
+        (Window(10, 20), Window(0, 100), 1, 0.1),
+        (Window(10, 20), Window(15, 35), 1, 0.25),
+        (Window(10, 20), Window(20, 40), 0, 0),
+        (Window(10, 20), Window(30, 40), 0, 0),
+        (Window(10, 20), Timestamp(10), 1, 1),
+        (Window(10, 20), Timestamp(20.1), 0, 0),
+        (Window(5, 5), Window(10, 20), 0, 0),  # half of nothing is covered only by a look at its instant
+        (Window(5, 5), Window(4, 6), 1, 0),
+        (Window(4, 6), Window(5, 5), 0, 1),  # an instant inside of the evidence
+        (Timestamp(5), Window(5, 9), 1, 0.25),
+        (Timestamp(5), Window(5.1, 6.1), 0, pytest.approx(0.9)),
+        (Timestamp(5), Timestamp(6), 1, 1),
+        (Timestamp(5), Timestamp(6.1), 0, 0),
+        (Timestamp(0), Timestamp(0), 1, 1),
     ],
 )
-def test_is_covered(evidence, looked, covered):
-    assert is_covered(evidence, looked) is covered
+def test_evidence_recall_and_precision_by_hand(evidence, looked, recall, precision):
+    assert evidence_recall(looked, evidence) == recall
+    assert evidence_precision(looked, evidence) == precision
+
+
+def test_a_crop_of_a_whole_hour_has_full_recall_and_almost_no_precision():
+    hour = Window(0, 3600)
+    assert evidence_recall(hour, Timestamp(1800)) == 1 == evidence_recall(hour, Window(1800, 1836))
+    assert evidence_precision(hour, Timestamp(1800)) == pytest.approx(2 / 3600)
+    assert evidence_precision(hour, Window(1800, 1836)) == pytest.approx(0.01)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
@@ -108,7 +120,7 @@ def test_the_interval_is_about_that_of_the_normal_approximation():
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
 
 
-def test_questions_of_one_video_widen_the_interval():
+def test_tasks_of_one_video_widen_the_interval():
     values = [float(video % 2) for video in range(10) for _ in range(10)]
     videos = [f"video {video}" for video in range(10) for _ in range(10)]
     alone, clustered = bootstrap_interval(values), bootstrap_interval(values, videos)
@@ -124,6 +136,6 @@ def test_the_paired_difference_is_tighter_than_its_parts():
     assert paired_difference(before, after)[0] == pytest.approx(-0.1)
 
 
-def test_paired_values_must_be_of_the_same_questions():
+def test_paired_values_must_be_of_the_same_tasks():
     with pytest.raises(ValueError, match="differ in number: 2 and 3"):
         paired_difference([1, 2], [1, 2, 3])

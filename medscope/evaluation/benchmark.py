@@ -100,9 +100,14 @@ def paired(
 
 
 def gain(before: Sequence[Prediction], after: Sequence[Prediction]) -> dict[str, str]:
-    """Paired differences of one eval set as text, `+0.074 [+0.052, +0.097]`."""
+    """Paired differences of one eval set as text."""
     rows = paired([after], [before], GAINS)
-    return {name: f"{row['mean']:+.3f} [{row['ci'][0]:+.3f}, {row['ci'][1]:+.3f}]" for name, row in rows.items()}
+    return {name: difference_text(row["mean"], row["ci"]) for name, row in rows.items()}
+
+
+def difference_text(difference: float, interval: Sequence[float]) -> str:
+    """A difference with its interval: `+0.074 [+0.052, +0.097]`."""
+    return f"{difference:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
 def gains_table(before: Sequence[Prediction], after: Sequence[Prediction]) -> dict[str, dict[str, str]]:

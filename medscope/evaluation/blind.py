@@ -11,13 +11,17 @@ from medscope.evaluation.predictions import Prediction
 from medscope.metrics import evidence_window
 from medscope.records import Task, Timestamp, Window
 
-SYSTEM = "blind"
+THOUGHT = "from the training tasks"
 WHOLE_VIDEO = (np.float64(0), np.float64(1))  # where an unknown subject is looked for
 TEACHING_SPLITS = ("warm_up", "sft")  # whose answers the supervised stages have seen
 
 
 def predict_blind(
-    training: Sequence[Task], tasks: Sequence[Task], durations: Mapping[str, float], judge: Judge = exact
+    training: Sequence[Task],
+    tasks: Sequence[Task],
+    durations: Mapping[str, float],
+    system: str = "blind",
+    judge: Judge = exact,
 ) -> list[Prediction]:
     """Answer `tasks` from the statistics of `training` tasks; `durations` are seconds per video, of both.
 
@@ -32,7 +36,7 @@ def predict_blind(
     ]
     verdicts = judge([(task.question, answer, task.reference) for task, answer in zip(tasks, answers, strict=True)])
     return [
-        Prediction(task, SYSTEM, (f"<think>{SYSTEM}</think><answer>{answer}</answer>",), accuracy=verdict)
+        Prediction(task, system, (f"<think>{THOUGHT}</think><answer>{answer}</answer>",), accuracy=verdict)
         for task, answer, verdict in zip(tasks, answers, verdicts, strict=True)
     ]
 

@@ -13,17 +13,18 @@ import numpy as np
 
 from medscope.evaluation.endpoint import Endpoint
 from medscope.evaluation.judge import text_of
-from medscope.evaluation.predictions import Prediction, by_set, evenly
+from medscope.evaluation.predictions import Prediction, by_set
 from medscope.evaluation.text_metrics import RATINGS, ngram_scores, rate
 from medscope.metrics import bootstrap_interval
 from medscope.records import Task
+from medscope.suite.suite import evenly
 
 DESCRIBED = ("full", "fine")  # the kinds that the judge rates
 FROM_THE_SKIM = ("full", "temporal")  # the kinds that are taught, and asked, without tools
 
 
-def free_text_groups(tasks: Sequence[Task], most: int, tools: bool) -> list[list[Task]]:
-    """Free-text tasks per eval set and kind, at most `most` of each (-1: all); without tools those of the skim."""
+def free_text_groups(tasks: Sequence[Task], most: int | None, tools: bool) -> list[list[Task]]:
+    """Free-text tasks per eval set and kind, at most `most` of each (None: all); without tools those of the skim."""
     groups: dict[tuple[str, str], list[Task]] = {}
     for task in tasks:
         if tools or task.kind in FROM_THE_SKIM:

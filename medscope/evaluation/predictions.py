@@ -5,16 +5,13 @@ model nor the suite. `predict` makes predictions of a policy, `blind` without on
 """
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from medscope.environment.grammar import parse_answer
 from medscope.records import Evidence, Task, ToolCall, Window
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,3 @@ def aligned(predictions: Sequence[Prediction], like: Sequence[Prediction]) -> li
             system = predictions[0].system if predictions else "this system"
             raise ValueError(f"{system} has no prediction for {other.task.id}, which {other.system} has")
     return [by_task[other.task.id] for other in like]
-
-
-def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """At most `most` items, evenly spread over the list; all of them where `most` is negative."""
-    count = len(items) if most < 0 else min(most, len(items))
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)] if count else []

@@ -18,7 +18,10 @@ def protocol(
 ) -> dict[str, Any]:
     """Settings of one system: tasks per eval set, tool budget, judge (`llm`: its model), decoding, versions."""
     return {
-        **{f"tasks {name}": len(some) for name, some in by_set(predictions).items()},
+        "eval_sets": [
+            {"name": name, "domain": some[0].task.domain, "tasks": len(some)}
+            for name, some in by_set(predictions).items()
+        ],
         **{name: value for name, value in asdict(budget).items() if name in BUDGET},
         "judge": judge if judge == "exact" else os.environ["MEDSCOPE_JUDGE_MODEL"],
         "decoding": f"sampled at temperature {temperature:g}" if temperature else "greedy",

@@ -14,8 +14,9 @@ from medscope.environment.environment import Blocks
 from medscope.evaluation.audit import SWAPS, Swap, replay_name
 from medscope.evaluation.judge import Judge, exact
 from medscope.evaluation.predict import predict
-from medscope.evaluation.predictions import Prediction, by_set, evenly
+from medscope.evaluation.predictions import Prediction, by_set
 from medscope.records import Recording, Task
+from medscope.suite.suite import evenly
 
 GREY = (128, 128, 128)
 
@@ -61,10 +62,10 @@ def replay(
     recordings: Iterable[Recording],
     store: FrameStore,
     budget: ToolBudget,
-    most: int,
+    most: int | None = None,
     judge: Judge = exact,
 ) -> list[Prediction]:
-    """Replay at most `most` right answers per eval set (-1: all) with every swap; `replay_name` is their system.
+    """Replay at most `most` right answers per eval set (None: all) with every swap; `replay_name` is their system.
 
     Only answers after an executed call are replayed: without one no frame can be swapped.
     """
