@@ -1,4 +1,4 @@
-"""The frozen tokenizer of the tiny profile: `python -m medscope.pipeline.tiny_tokenizer` writes medscope/tiny/tokenizer.json.
+"""Builds the frozen tokenizer of the tiny profile: `python -m medscope.pipeline.tiny_tokenizer` writes the file.
 
 Whole words and whole seconds are one token each, everything else falls back to bytes. The brackets around a frame are
 dropped, so that a frame is directly followed by its second: to copy it is then one plain induction step. The fixed
@@ -11,15 +11,17 @@ import json
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from medscope.environment.dialogue import CHAT_TEMPLATE, SYSTEM, SYSTEM_TOOLS, TOOLS, call_text, opening, window_text
-from medscope.agents.policy import TINY_TOKENIZER
+from medscope.agents.encoding import FRAME_END, FRAME_START
+from medscope.agents.tiny.profile import TINY_TOKENIZER
+from medscope.environment.grammar import call_text, window_text
+from medscope.environment.prompts import CHAT_TEMPLATE, SYSTEM, SYSTEM_TOOLS, TOOLS, opening
 from medscope.records import Window
+from medscope.sources.rendered.language import LANGUAGE
 from medscope.sources.rendered.world import FAMILIES
-from medscope.suite.tasks import TEMPLATES
+from medscope.sources.source import TEMPLATES
 
 LAST_SECOND = 300
 SPECIAL = ["<|image_pad|>", "<|video_pad|>", "<|im_start|>", "<|endoftext|>", "<|im_end|>"]
-FRAME_BRACKETS = ["<|vision_start|>", "<|vision_end|>"]
 TAGS = [f"<{slash}{tag}>" for tag in ("think", "tool_call", "tool_response", "answer") for slash in ("", "/")]
 WORDS = Regex(r" ?\p{L}+(?:_\p{L}+)*| ?\d+|\n| ?[^\s\p{L}\d]+|\s+")
 
@@ -35,7 +37,9 @@ def corpus() -> list[str]:
     """Everything that the rendered world, the teacher and the tools say, as a list of texts."""
     names = {name for f in FAMILIES.values() for name in (*f.phases, *f.instruments, *f.complications)}
     texts = [f"{name} {name}" for name in sorted(names)]
-    texts += [template.format(phase="x") for kind in TEMPLATES.values() for template in kind]
+    attributes = [kind for kind in LANGUAGE.templates if kind not in TEMPLATES]
+    for kind in ("grounding", *attributes, "order"):  # free-text questions may fall back to bytes
+        texts += [template.format(label="x") for template in LANGUAGE.templates[kind]]
     texts += [call_text("crop_video", {"start_time": 1, "end_time": 2}), call_text("get_frame", {"timestamp": 1})]
     texts += [f" {second}" for second in range(LAST_SECOND + 1)] + [str(digit) for digit in range(100)]
     texts += [window_text(Window(1, 2)), "find x | x 1 end 2 | x 1 2 | look | answer", " 1s end 2s", " 1.5s .25s .75s"]
@@ -52,7 +56,9 @@ def build() -> Tokenizer:
         for word, _ in splitter.pre_tokenize_str(text):
             vocabulary.setdefault(word, len(vocabulary))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(bracket, "") for bracket in FRAME_BRACKETS])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace(bracket, "") for bracket in (FRAME_START, FRAME_END)]
+    )
     tokenizer.pre_tokenizer, tokenizer.decoder = splitter, decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     phrases = [*TAGS, system_block(tools=False), system_block(tools=True)]
@@ -61,7 +67,6 @@ def build() -> Tokenizer:
 
 
 if __name__ == "__main__":
-    TINY_TOKENIZER.parent.mkdir(exist_ok=True)
-    text = json.dumps(json.loads(build().to_str()), indent=0, ensure_ascii=False)
-    TINY_TOKENIZER.write_text(text + "\n")
-    print(f"{TINY_TOKENIZER}: {build().get_vocab_size()} tokens")
+    tokenizer = build()
+    TINY_TOKENIZER.write_text(json.dumps(json.loads(tokenizer.to_str()), indent=0, ensure_ascii=False) + "\n")
+    print(f"{TINY_TOKENIZER}: {tokenizer.get_vocab_size()} tokens")
