@@ -1,17 +1,25 @@
-"""GA-GRPO's update: equal to the plain path and to stock TRL on the same recorded rollouts."""
+"""GA-GRPO's update: equal to the plain path and to stock TRL, however it is cut, in memory linear in the prompt."""
+
+import math
 
 import pytest
 import torch
 from datasets import Dataset
+from torch.utils._python_dispatch import TorchDispatchMode
+from training_tasks import window_tasks
+from transformers import TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
-from medscope.training import update
-from medscope.environment.dialogue import call_text
-from medscope.environment.environment import ClinicalVideoEnvironment
-from medscope.training.ga_grpo import modulated_advantages
 from medscope.agents.policy import tiny_policy
 from medscope.agents.rollout import generate
-from medscope.training.update import completion_logps, packed_mask, policy_loss
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.environment.grammar import call_text
+from medscope.rewards import RewardSettings
+from medscope.training import packed, update
+from medscope.training.experience import Experience
+from medscope.training.ga_grpo import GAGRPOTrainer, modulated_advantages
+from medscope.training.packed import completion_mask, packed_attention
+from medscope.training.update import completion_logps, policy_loss, token_logps
 
 GROUP = 4
 
@@ -23,23 +31,16 @@ def policy():
 
 
 @pytest.fixture
-def recordings(operation, clip):
-    return [operation, clip]
-
-
-@pytest.fixture
-def rollouts(policy, recordings, store, tiny_budget):
+def rollouts(policy, operation, clip, store, tiny_budget):
     """Recorded rollouts: a forced call per rollout, so that frames and masked responses are in them."""
     torch.manual_seed(0)
-    environments = [ClinicalVideoEnvironment(store, tiny_budget) for _ in range(GROUP * len(recordings))]
-    for i, environment in enumerate(environments):
-        environment.reset(path=recordings[i // GROUP].path)
+    tasks = [window_tasks(recording.path, 1)[0] for recording in (operation, clip)]
+    environments = [ClinicalVideoEnvironment(store, tiny_budget) for _ in range(GROUP * len(tasks))]
     forced = [
         "<think>look</think>" + call_text("crop_video", {"start_time": 0.0, "end_time": 2.0 + i % GROUP})
         for i in range(len(environments))
     ]
-    questions = ["When does the incision take place?"] * len(recordings)
-    return generate(policy, environments, questions, GROUP, temperature=1.0, max_turn_tokens=12, forced_turns=forced)
+    return generate(policy, tasks, environments, GROUP, temperature=1.0, max_turn_tokens=12, forced_turns=forced)
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(
     if checkpointed:
         policy.model.activation_checkpointing_enable({"use_reentrant": False})
     logps, _, owner = completion_logps(policy, rollouts, GROUP)
-    shared = policy_loss(logps, advantages[owner])
+    shared = policy_loss(logps, advantages[owner], len(logps))
     shared.backward()
     shared_gradient = gradient(policy)
     policy.model.zero_grad()
@@ -94,18 +95,143 @@ def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(
 
 
 def test_in_a_packed_group_a_completion_sees_the_prompt_and_itself():
-    assert packed_mask([2, 1, 2]).int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
+    assert completion_mask(2, [1, 2]).int().tolist() == [
         [1, 1, 1, 0, 0],
         [1, 1, 0, 1, 0],
         [1, 1, 0, 1, 1],
     ]
 
 
+def packed_values(lengths, monkeypatch, elements):
+    """Output and gradient of the attention of a packed group in float64, completions cut by `elements`."""
+    monkeypatch.setattr(packed, "MASK_ELEMENTS", elements)
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, sum(lengths), 8, dtype=torch.float64, requires_grad=True)
+    key, value = (torch.randn(1, 2, sum(lengths), 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    output, _ = packed_attention(None, query, key, value, None, 0.3, packed_lengths=lengths)
+    output.square().sum().backward()
+    return output, query.grad, key.grad, value.grad
+
+
+def test_packed_attention_equals_one_masked_softmax_however_completions_are_cut(monkeypatch):
+    lengths = [5, 2, 3, 1, 4]
+    whole = packed_values(lengths, monkeypatch, 1 << 25)
+    for elements in (1, 40, 100):
+        for one, other in zip(packed_values(lengths, monkeypatch, elements), whole, strict=True):
+            torch.testing.assert_close(one, other)
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, 15, 8, dtype=torch.float64)
+    key, value = (torch.randn(1, 2, 15, 8, dtype=torch.float64).repeat_interleave(2, 1) for _ in range(2))
+    part = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths))
+    seen = ((part[None] == 0) | (part[None] == part[:, None])).tril()
+    scores = (0.3 * query @ key.transpose(2, 3)).masked_fill(~seen, -torch.inf)
+    torch.testing.assert_close(whole[0], (scores.softmax(-1) @ value).transpose(1, 2))
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that any operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def test_attention_of_a_packed_group_needs_memory_linear_in_the_prompt():
+    largest = {}
+    for prompt in (2000, 4000):
+        lengths = [prompt, 20, 30, 10]
+        query = torch.randn(1, 2, sum(lengths), 8, requires_grad=True)
+        with Largest() as seen:
+            packed_attention(None, query, query, query, None, 1.0, packed_lengths=lengths)[0].sum().backward()
+        largest[prompt] = seen.elements
+    assert largest[4000] < 2.1 * largest[2000] and largest[4000] < 4000 * 100  # a mask of all would be 4060^2
+
+
+def test_logits_in_chunks_give_the_same_values_and_gradient_and_are_not_kept(monkeypatch):
+    torch.manual_seed(0)
+    tokens, vocabulary = 60, 1000
+    head = torch.nn.Linear(8, vocabulary, bias=False)
+    hidden, targets = torch.randn(tokens, 8, requires_grad=True), torch.randint(0, vocabulary, (tokens,))
+
+    def measured(elements):
+        monkeypatch.setattr(update, "LOGIT_ELEMENTS", elements)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            logps, entropy = token_logps(head, hidden, targets, 0.7, [3, 5])
+            size = max(kept)
+        gradients = torch.autograd.grad((logps * torch.arange(tokens)).sum(), [hidden, head.weight])
+        return (logps, entropy, *gradients), size
+
+    whole, whole_size = measured(tokens * vocabulary)
+    parts, parts_size = measured(7 * vocabulary)
+    for one, other in zip(parts, whole, strict=True):
+        torch.testing.assert_close(one, other)
+    assert whole_size == tokens * vocabulary and parts_size <= 8 * vocabulary  # the weights of the head
+    plain = (head(hidden) / 0.7).index_fill(-1, torch.tensor([3, 5]), -1e30)
+    distribution = torch.distributions.Categorical(logits=plain)
+    torch.testing.assert_close(whole[0], distribution.log_prob(targets))
+    torch.testing.assert_close(whole[1], distribution.entropy())
+
+
+def test_the_vision_tower_sees_every_frame_of_a_group_once(policy, rollouts):
+    policy.forget_features()
+    policy.model.train()
+    policy.model.activation_checkpointing_enable({"use_reentrant": False})
+    seen = []
+    policy.base.model.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(kwargs.get("grid_thw", args[-1]))), with_kwargs=True
+    )
+    group = rollouts[:GROUP]
+    completion_logps(policy, group, GROUP)
+    frames = {image.info["frame"] for rollout in group for image in rollout.prompt.images + rollout.images}
+    assert sum(seen) == len(frames) < len(group) * len(group[0].prompt.images)
+
+
+@pytest.fixture
+def trainer(policy, operation, store, tiny_budget, tmp_path):
+    """`trainer()`: one with the policy as it is now; its tasks are on the operation."""
+
+    def made():
+        arguments = TrainingArguments(str(tmp_path), per_device_train_batch_size=1, report_to=[], use_cpu=True)
+        tasks = window_tasks(operation.path, 2)
+        return GAGRPOTrainer(policy, arguments, tasks, store, tiny_budget, GROUP, 1.0, "none", RewardSettings())
+
+    return made
+
+
+def test_the_data_set_of_a_trainer_is_its_tasks(trainer, operation):
+    tasks = [task for batch in trainer().get_train_dataloader() for task in batch["tasks"]]
+    assert sorted(task.id for task in tasks) == ["video:0", "video:1"]
+    assert all(task.path == operation.path for task in tasks)
+
+
+@pytest.mark.parametrize("dtype, weight", [(torch.float32, 1), (torch.bfloat16, 2)])
+def test_the_gap_to_sampling_is_logged_always_and_corrected_in_low_precision(policy, trainer, rollouts, dtype, weight):
+    policy.base.to(dtype)
+    trainer = trainer()
+    rewards, advantages = trainer.rewards(rollouts), torch.arange(float(len(rollouts)))
+    experience = Experience([rollout.task for rollout in rollouts], rollouts, rewards, advantages)
+    with torch.no_grad():
+        logps, _, owner = completion_logps(policy, rollouts, GROUP, 1.0, policy.suppressed_tokens)
+    for gap in (0.0, math.log(4)):  # the sampler gave every token a quarter of the policy's probability
+        sampled = (logps - gap).tolist()
+        for number, rollout in enumerate(rollouts):
+            rollout.logps = [logp for logp, i in zip(sampled, owner.tolist(), strict=True) if i == number]
+        loss = trainer.update_loss(experience, len(logps)).item()
+        assert trainer.recent["sampling_logp_diff"][-1] == pytest.approx(gap, abs=1e-3)
+        assert trainer.recent["sampling_logp_diff_max"][-1] == pytest.approx(gap, abs=1e-3)
+        expected = -advantages[owner].mean().item() * (weight if gap else 1)
+        assert loss == pytest.approx(expected, rel=1e-3)  # min(4, 2) where the weights are in 16 bits
+
+
 def test_loss_and_gradient_equal_stock_trl_without_modulation(policy, rollouts, advantages, tmp_path):
     logps, _, owner = completion_logps(policy, rollouts, GROUP)
-    ours = policy_loss(logps, advantages[owner])
+    ours = policy_loss(logps, advantages[owner], len(logps))
     ours.backward()
     our_gradient = gradient(policy)
     policy.model.zero_grad()
@@ -143,7 +269,9 @@ def trl_inputs(policy, rollouts, advantages) -> dict:
     completions = torch.tensor([r.completion + [pad] * (length - len(r.completion)) for r in rollouts])
     prompt_mask = torch.tensor([[0] * (width - len(r.prompt.ids)) + [1] * len(r.prompt.ids) for r in rollouts])
     completion_mask = torch.tensor([[1] * len(r.completion) + [0] * (length - len(r.completion)) for r in rollouts])
-    tool_mask = torch.tensor([[int(m) for m in r.assistant_mask] + [0] * (length - len(r.completion)) for r in rollouts])
+    tool_mask = torch.tensor(
+        [[int(m) for m in r.assistant_mask] + [0] * (length - len(r.completion)) for r in rollouts]
+    )
     images = [image for r in rollouts for image in r.prompt.images + r.images]
     ids = torch.cat([prompts, completions], dim=1)
     return {

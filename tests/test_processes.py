@@ -1,21 +1,23 @@
-"""Two processes (gloo) train as one does with the same global batch."""
+"""A batch gives the same update however it is cut: processes (gloo), accumulation, packing, chunks of logits."""
 
 import numpy as np
 import pytest
 import torch
+from training_tasks import ForcedTrainer, KeepGradient, judge_in_turn, window_tasks
 from transformers import set_seed
 
-from medscope.training import ga_grpo
-from medscope.agents.context import TokenSpan
-from medscope.environment.dialogue import call_text
-from medscope.training.ga_grpo import GAGRPOTrainer
+from medscope.agents.encoding import TokenSpan
 from medscope.agents.policy import tiny_policy
-from medscope.training.processes import on_processes, process_count, share
+from medscope.environment import FrameStore
 from medscope.rewards import RewardSettings
-from medscope.agents.rollout import generate
+from medscope.training import ga_grpo, update
+from medscope.training.processes import on_processes, process_count, share
 from medscope.training.sft import Example, fine_tune
-from medscope.suite.tasks import questions
-from medscope.environment.video import FrameStore
+
+
+def as_it_is(example):
+    """The builder of records that are examples already."""
+    return example
 
 
 def fine_tuned(scratch):
@@ -24,35 +26,38 @@ def fine_tuned(scratch):
     policy = tiny_policy(seed=0)
     texts = [f"from {i} s" + " to 10 s" * (i % 3) for i in range(8)]
     examples = [Example((TokenSpan(policy.encode(t)), TokenSpan(policy.encode(t), assistant=True))) for t in texts]
-    log = fine_tune(policy, examples, examples[:4], scratch / str(process_count()), 2, 4, 1e-4, warm_up_steps=1)
+    scratch = scratch / str(process_count())
+    log = fine_tune(policy, examples, examples[:4], as_it_is, scratch, 2, 4, 1e-4, warm_up_steps=1)
     return policy.model.state_dict(), [(row["loss"], row["grad_norm"]) for row in log if "loss" in row]
 
 
-class ForcedTrainer(GAGRPOTrainer):
-    """Its rollouts do not depend on chance: every member of a group is made to crop another window."""
-
-    def sample(self, asked):
-        environments = self.environments[: len(asked) * self.group]
-        for i, environment in enumerate(environments):
-            environment.reset(path=self.recordings[asked[i // self.group].video].path)
-        ends = [5.0 + 30 * (i % self.group) for i in range(len(environments))]
-        forced = ["<think>t</think>" + call_text("crop_video", {"start_time": 0.0, "end_time": end}) for end in ends]
-        texts = [question.text for question in asked]
-        return generate(self.policy, environments, texts, self.group, max_turn_tokens=6, forced_turns=forced)
-
-
-def reinforced(scratch, recording, budget):
+def reinforced(scratch, path, budget):
     """Weights and log after two GA-GRPO steps of four questions."""
     torch.set_num_threads(1)
     ga_grpo.GAGRPOTrainer = ForcedTrainer
     set_seed(0)
     policy = tiny_policy(seed=0)
-    asked = questions(recording, np.random.default_rng(0))[:8]
     log = ga_grpo.train(
-        policy, asked, {recording.video: recording}, FrameStore(), budget, scratch / str(process_count()),
-        RewardSettings(), steps=2, questions_per_step=4, group=2, learning_rate=1e-4,
+        policy, window_tasks(path, 8), FrameStore(), budget, scratch / str(process_count()), RewardSettings(),
+        steps=2, questions_per_step=4, num_generations=2, learning_rate=1e-4,
     )  # fmt: skip
     return policy.model.state_dict(), log
+
+
+def one_update(scratch, path, budget, questions_per_step, accumulation, packed, chunked):
+    """Log row and gradient of one update on four tasks whose rollouts differ in length."""
+    torch.set_num_threads(1)
+    ga_grpo.GAGRPOTrainer = ForcedTrainer
+    update.LOGIT_ELEMENTS = 5000 if chunked else 1 << 25  # 5000: some ten tokens
+    set_seed(0)
+    policy, kept = tiny_policy(seed=0), []
+    KeepGradient.on_train_end = lambda callback, *_, **__: kept.append(callback.gradient)
+    log = ga_grpo.train(
+        policy, window_tasks(path, 4), FrameStore(), budget, scratch, RewardSettings(), steps=1,
+        questions_per_step=questions_per_step, num_generations=3, learning_rate=1e-4,
+        gradient_accumulation=accumulation, gradient_checkpointing=packed, judge=judge_in_turn,
+    )  # fmt: skip
+    return log[0], kept[0]
 
 
 def assert_close(weights, expected):
@@ -62,6 +67,7 @@ def assert_close(weights, expected):
         assert (weights[name] - value).abs().mean() <= 1e-6, name
 
 
+@pytest.mark.slow
 def test_sft_on_two_processes_equals_one(tmp_path):
     weights, steps = on_processes(1, fine_tuned, tmp_path)
     both_weights, both_steps = on_processes(2, fine_tuned, tmp_path)
@@ -69,14 +75,65 @@ def test_sft_on_two_processes_equals_one(tmp_path):
     assert_close(both_weights, weights)
 
 
-def test_ga_grpo_on_two_processes_equals_one(operation, tiny_budget, tmp_path, monkeypatch):
+@pytest.fixture
+def restored(monkeypatch):
+    """What the functions above change in this process is changed back."""
     monkeypatch.setattr(ga_grpo, "GAGRPOTrainer", ForcedTrainer)
-    weights, log = on_processes(1, reinforced, tmp_path, operation, tiny_budget)
-    both_weights, both = on_processes(2, reinforced, tmp_path, operation, tiny_budget)
+    monkeypatch.setattr(update, "LOGIT_ELEMENTS", update.LOGIT_ELEMENTS)
+    monkeypatch.setattr(KeepGradient, "on_train_end", KeepGradient.on_train_end)
+
+
+@pytest.mark.slow
+def test_ga_grpo_on_two_processes_equals_one(operation, tiny_budget, tmp_path, restored):
+    weights, log = on_processes(1, reinforced, tmp_path, operation.path, tiny_budget)
+    both_weights, both = on_processes(2, reinforced, tmp_path, operation.path, tiny_budget)
     for row, other in zip(log[:2], both[:2], strict=True):
         for name in ("loss", "reward", "iou", "tool_call_rate", "completion_tokens", "grad_norm"):
             assert other[name] == pytest.approx(row[name], abs=1e-4), name
     assert_close(both_weights, weights)
+
+
+@pytest.mark.parametrize(
+    "processes, questions_per_step, accumulation, packed, chunked",
+    [
+        (1, 2, 2, False, False),
+        (1, 1, 4, False, True),
+        (1, 4, 1, True, True),
+        (1, 2, 2, True, False),
+        pytest.param(2, 4, 1, False, True, marks=pytest.mark.slow),
+        (2, 2, 2, True, True),
+    ],
+)
+def test_a_batch_is_the_same_update_however_it_is_cut(
+    processes,
+    questions_per_step,
+    accumulation,
+    packed,
+    chunked,
+    whole_batch,
+    operation,
+    tiny_budget,
+    tmp_path,
+    restored,
+):
+    whole, whole_gradient = whole_batch
+    cut = (questions_per_step, accumulation, packed, chunked)
+    row, gradient = on_processes(processes, one_update, tmp_path, operation.path, tiny_budget, *cut)
+    assert row["loss"] == pytest.approx(whole["loss"], abs=1e-5) and abs(whole["loss"]) > 1e-3
+    assert row["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-4)
+    assert row["reward"] == pytest.approx(whole["reward"], abs=1e-5)
+    for name, value in whole_gradient.items():
+        torch.testing.assert_close(gradient[name], value, atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.fixture(scope="module")
+def whole_batch(operation, tiny_budget, tmp_path_factory):
+    """The update of four tasks at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ga_grpo, "GAGRPOTrainer", ForcedTrainer)
+        patch.setattr(update, "LOGIT_ELEMENTS", update.LOGIT_ELEMENTS)
+        patch.setattr(KeepGradient, "on_train_end", KeepGradient.on_train_end)
+        return one_update(tmp_path_factory.mktemp("whole"), operation.path, tiny_budget, 4, 1, False, False)
 
 
 def test_a_batch_that_cannot_be_shared_is_named(monkeypatch):

@@ -1,1 +1,1 @@
-"""SFT and GA-GRPO."""
+"""SFT and GA-GRPO on transformers' Trainer: examples, rollouts to losses, resume, several processes."""

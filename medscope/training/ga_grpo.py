@@ -1,41 +1,46 @@
-"""Stage III, GA-GRPO: for every question a group of rollouts, rewarded by what they looked at, one on-policy update.
+"""Stage III, GA-GRPO: for every task a group of rollouts, rewarded by what they looked at, one on-policy update.
 
     A_k = R_k - mean_j R_j            (no division by the standard deviation, no KL, no reference model)
     A_k is modulated by the evidence fidelity f_k of rollouts that used a tool
-    loss = - sum_k sum_t (ratio_t x A_k) / number of the model's own tokens
+    loss = - sum_k sum_t (ratio_t x A_k) / assistant tokens of the whole batch
 
-On `transformers.Trainer` for optimiser, checkpoints, resume and logging. Simplified: one update per batch of rollouts,
-so the ratio is 1 in value and its gradient is that of log pi. The vision tower is frozen, its features are cached.
-Another engine than our own samples from slightly other probabilities: every token's loss is then weighted by
-min(pi / pi of the engine, 2) (truncated importance sampling).
+Input: a policy, tasks, a frame store, reward settings. Output: the policy trained in place, and the log of every step.
+Run by notebook 04, or `python -m medscope.pipeline.stage ga_grpo`. On `transformers.Trainer` for optimiser,
+checkpoints, resume and logging.
+
+The whole batch is all micro-batches of gradient accumulation on all processes. All of them are sampled before the first
+is updated, so the number of tokens is known and the loss is the same however the batch is cut.
+
+Simplified: one update per batch of rollouts, so the ratio is 1 in value and its gradient is that of log pi. The vision
+tower is frozen and its features are cached. Where tokens are sampled from slightly other probabilities than those that
+are trained (another engine, weights not in float32), every token's loss is weighted by min(pi / pi_sampling, 2)
+(truncated importance sampling). The difference is logged always.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import TrainingArguments, set_seed
 
-from medscope.environment.dialogue import parse_answer
-from medscope.environment.environment import ClinicalVideoEnvironment
-from medscope.evaluation.judge import Judge, exact
-from medscope.metrics import evidence_window, temporal_iou
 from medscope.agents.policy import Policy
+from medscope.agents.rollout import Rollout, generate
+from medscope.agents.vllm_engine import Engine
+from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
+from medscope.environment.grammar import parse_answer
+from medscope.evaluation.judge import Judge, exact
+from medscope.records import Task
+from medscope.rewards import Reward, RewardSettings, reward
+from medscope.training.experience import Experience
+from medscope.training.precision import check_precision
 from medscope.training.processes import process_count, share
 from medscope.training.progress import show_as_text
-from medscope.records import Task, Recording
 from medscope.training.resume import Resumable
-from medscope.rewards import Reward, RewardSettings, reward
-from medscope.agents.rollout import Rollout, generate
-from medscope.pipeline.stage import report_to
-from medscope.environment.tools import ToolBudget
+from medscope.training.tracking import run_metrics
 from medscope.training.update import completion_logps, importance, policy_loss
-from medscope.environment.video import FrameStore
-from medscope.agents.vllm_engine import Engine
 
 Modulation = Literal["none", "binary", "continuous"]
 
@@ -63,85 +68,102 @@ def modulated_advantages(
 
 
 class GAGRPOTrainer(Resumable):
-    """A `transformers.Trainer` whose batch is a handful of questions and whose loss makes the rollouts itself."""
+    """A `transformers.Trainer` whose data set is the list of tasks and whose loss makes the rollouts itself."""
+
+    loss_is_scaled_for_ga = True  # divided by the tokens of all micro-batches, not by their number
 
     def __init__(
         self,
         policy: Policy,
         arguments: TrainingArguments,
-        questions: Sequence[Task],
-        recordings: dict[str, Recording],
+        tasks: Sequence[Task],
         store: FrameStore,
         budget: ToolBudget,
-        group: int,
+        num_generations: int,
         temperature: float,
         modulation: Modulation,
         settings: RewardSettings,
         judge: Judge = exact,
         engine: Engine = generate,
     ):
-        self.policy, self.questions, self.recordings, self.judge = policy, questions, recordings, judge
-        self.engine = engine
-        self.group, self.temperature, self.modulation, self.settings = group, temperature, modulation, settings
-        most = arguments.per_device_train_batch_size * group
-        self.environments = [ClinicalVideoEnvironment(store, budget) for _ in range(most)]
-        self.recent: dict[str, list[float]] = defaultdict(list)
+        self.policy, self.store, self.budget, self.judge, self.engine = policy, store, budget, judge, engine
+        self.num_generations, self.temperature = num_generations, temperature
+        self.modulation, self.settings = modulation, settings
+        quantised = getattr(policy.base, "is_loaded_in_4bit", False)
+        self.sampling_is_exact = engine is generate and policy.base.dtype == torch.float32 and not quantised
+        self.recent: dict[str, list[float]] = defaultdict(list)  # of every micro-batch since the last log
+        self.coming: list[list[Task]] = []  # the micro-batches of the next update
+        self.collected: deque[Experience] = deque()
         super().__init__(
             model=policy.model,
             args=arguments,
-            train_dataset=Dataset.from_dict({"number": list(range(len(questions)))}),
-            data_collator=lambda rows: {"questions": [questions[row["number"]] for row in rows]},
+            train_dataset=tasks,
+            data_collator=lambda tasks: {"tasks": tasks},
             processing_class=policy.processor,
+            callbacks=run_metrics(),
         )
-        self.model_accepts_loss_kwargs = False
 
-    def sample(self, questions: list[Task]) -> list[Rollout]:
-        """A group of rollouts for every question, at the training temperature."""
-        environments = self.environments[: len(questions) * self.group]
-        for i, environment in enumerate(environments):
-            environment.reset(path=self.recordings[questions[i // self.group].video].path)
-        texts = [question.text for question in questions]
-        return self.engine(self.policy, environments, texts, self.group, temperature=self.temperature)
+    def sample(self, tasks: list[Task]) -> list[Rollout]:
+        """`num_generations` rollouts in a row for every task, at the training temperature."""
+        count = len(tasks) * self.num_generations
+        environments = [ClinicalVideoEnvironment(self.store, self.budget) for _ in range(count)]
+        return self.engine(self.policy, tasks, environments, self.num_generations, temperature=self.temperature)
 
-    def rewards(self, questions: list[Task], rollouts: list[Rollout]) -> list[Reward]:
-        """The reward of every rollout from its turns, the judge and its environment's record."""
-        asked = [questions[i // self.group] for i in range(len(rollouts))]
-        answers = [parse_answer(rollout.turns[-1]) for rollout in rollouts]
-        verdicts = self.judge([(q.text, answer, q.answer) for q, answer in zip(asked, answers, strict=True)])
+    def rewards(self, rollouts: list[Rollout]) -> list[Reward]:
+        """The reward of every rollout from its turns, the judge's verdict and the trace of its environment."""
+        answers = [(r.task.question, parse_answer(r.turns[-1]), r.task.reference) for r in rollouts]
         return [
-            reward(r.turns, verdict, r.environment._window, r.environment._moment, q.evidence, self.settings)
-            for q, r, verdict in zip(asked, rollouts, verdicts, strict=True)
+            reward(r.turns, verdict, r.trace.window, r.trace.timestamp, r.task.evidence, self.settings)
+            for r, verdict in zip(rollouts, self.judge(answers), strict=True)
         ]
 
-    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], **_: Any) -> torch.Tensor:
-        """Roll out, reward, modulate, and the loss of the one on-policy update."""
-        questions = inputs["questions"]
-        rollouts = self.sample(questions)
-        rewards = self.rewards(questions, rollouts)
-        totals = torch.tensor([r.total for r in rewards]).split(self.group)
-        fidelity = torch.tensor([r.evidence for r in rewards]).split(self.group)
-        used = torch.tensor([any(c.executed for c in r.environment._calls) for r in rollouts]).split(self.group)
+    def collect(self, tasks: list[Task]) -> Experience:
+        """Roll out, reward, and modulate the advantages of every group."""
+        rollouts = self.sample(tasks)
+        rewards = self.rewards(rollouts)
+        totals = torch.tensor([r.total for r in rewards]).split(self.num_generations)
+        fidelity = torch.tensor([r.evidence for r in rewards]).split(self.num_generations)
+        used = torch.tensor([bool(r.trace.executed) for r in rollouts]).split(self.num_generations)
         groups = zip(totals, fidelity, used, strict=True)
         advantages = torch.cat([modulated_advantages(*group, mode=self.modulation) for group in groups])
-        logps, entropy, owner = completion_logps(
-            self.policy, rollouts, self.group, self.temperature, self.policy.suppressed_tokens
-        )
-        self._remember(questions, rollouts, rewards, advantages, float(entropy.mean()))
-        weighted = advantages.to(logps.device)[owner]
-        if self.engine is not generate:
-            weighted = weighted * self._importance(logps, rollouts, owner)
-        loss = policy_loss(logps, weighted)
-        if process_count() > 1:  # the mean over the tokens of all processes, whose gradients are averaged
-            mine = torch.tensor(float(len(logps)), device=logps.device)
-            loss = loss * mine / self.accelerator.reduce(mine, "mean")
-        return loss
+        return Experience([r.task for r in rollouts], rollouts, rewards, advantages)
 
-    def _importance(self, logps: torch.Tensor, rollouts: list[Rollout], owner: torch.Tensor) -> torch.Tensor:
-        """The weight of every token [tokens] that the engine sampled; keeps how far the two are apart for the log."""
+    def update_loss(self, experience: Experience, tokens: float) -> torch.Tensor:
+        """The part of one micro-batch in the loss of a batch of `tokens` assistant tokens."""
+        rollouts = experience.rollouts
+        logps, entropy, owner = completion_logps(
+            self.policy, rollouts, self.num_generations, self.temperature, self.policy.suppressed_tokens
+        )
         sampled = torch.tensor([logp for i in owner.unique_consecutive().tolist() for logp in rollouts[i].logps])
         sampled = sampled.to(logps)
-        self.recent["sampling_logp_diff"].append(float((logps.detach() - sampled).abs().mean()))
-        return importance(logps, sampled)
+        difference = (logps.detach() - sampled).abs()
+        means = experience.means() | {"entropy": float(entropy.mean()), "sampling_logp_diff": float(difference.mean())}
+        for name, value in means.items():
+            self.recent[name].append(value)
+        self.recent["sampling_logp_diff_max"].append(float(difference.max()))
+        weighted = experience.advantages.to(logps.device)[owner]
+        if not self.sampling_is_exact:
+            weighted = weighted * importance(logps, sampled)
+        return policy_loss(logps, weighted, tokens)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], None]:
+        """Note the micro-batches of the coming update. They are sampled with the first of them, not here: after a
+        resume, transformers restores the random state between the two."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.coming = [batch["tasks"] for batch in batches]
+        return batches, None
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], **_: Any) -> torch.Tensor:
+        """Sample all micro-batches of the update with its first one; the loss of this one."""
+        if not self.collected:
+            self.collected.extend(self.collect(tasks) for tasks in self.coming)
+            self.tokens = float(sum(experience.tokens for experience in self.collected))
+            if process_count() > 1:  # whose gradients are averaged, not added
+                mine = torch.tensor(self.tokens, device=self.args.device)
+                self.tokens = float(self.accelerator.reduce(mine, "mean"))
+        return self.update_loss(self.collected.popleft(), self.tokens)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Average the gradients of the processes: the loss calls the model's parts, which DDP does not notice."""
@@ -152,60 +174,29 @@ class GAGRPOTrainer(Resumable):
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
         return loss
 
-    def _remember(
-        self,
-        questions: list[Task],
-        rollouts: list[Rollout],
-        rewards: list[Reward],
-        advantages: torch.Tensor,
-        entropy: float,
-    ) -> None:
-        """Keep the step's means for the next `log`."""
-        calls = [call for rollout in rollouts for call in rollout.environment._calls]
-        ious = [
-            temporal_iou(r.environment._window, evidence_window(questions[i // self.group].evidence))
-            if r.environment._window
-            else 0.0
-            for i, r in enumerate(rollouts)
-        ]
-        step = {
-            "reward": [r.total for r in rewards],
-            "reward_accuracy": [r.accuracy for r in rewards],
-            "reward_format": [r.format for r in rewards],
-            "reward_crop": [r.crop for r in rewards],
-            "reward_frame": [r.frame for r in rewards],
-            "iou": ious,
-            "tool_call_rate": [float(bool(r.environment._calls)) for r in rollouts],
-            "tool_calls": [float(len(r.environment._calls)) for r in rollouts],
-            "tool_failure_rate": [float(not call.executed) for call in calls] or [0.0],
-            "completion_tokens": [float(sum(r.assistant_mask)) for r in rollouts],
-            "advantage_size": advantages.abs().tolist(),
-            "entropy": [entropy],
-        }
-        for name, values in step.items():
-            self.recent[name].append(float(np.mean(values)))
-
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means since the last log (of all processes), so that every reward term has its curve."""
-        means = {name: float(np.mean(values)) for name, values in self.recent.items()}
-        if process_count() > 1 and means:
-            together = torch.tensor(list(means.values()), device=self.args.device)
-            means = dict(zip(means, self.accelerator.reduce(together, "mean").tolist(), strict=True))
+        """Add the means (`_max`: the largest) of all processes since the last log, so that every term has its curve."""
+        largest = {name for name in self.recent if name.endswith("_max")}
+        values = {name: float(np.max(v) if name in largest else np.mean(v)) for name, v in self.recent.items()}
+        if process_count() > 1 and values:
+            mine = torch.tensor([list(values.values())], device=self.args.device)
+            every = self.accelerator.gather(mine)
+            means, most = every.mean(0).tolist(), every.amax(0).tolist()
+            values = {n: most[i] if n in largest else means[i] for i, n in enumerate(values)}
         self.recent.clear()
-        super().log({**logs, **means}, *args, **kwargs)
+        super().log({**logs, **values}, *args, **kwargs)
 
 
 def train(
     policy: Policy,
-    questions: Sequence[Task],
-    recordings: dict[str, Recording],
+    tasks: Sequence[Task],
     store: FrameStore,
     budget: ToolBudget,
     scratch: str | Path,
     settings: RewardSettings,
     steps: int,
     questions_per_step: int,
-    group: int,
+    num_generations: int,
     learning_rate: float,
     modulation: Modulation = "binary",
     temperature: float = 1.0,
@@ -217,13 +208,14 @@ def train(
     judge: Judge = exact,
     engine: Engine = generate,
 ) -> list[dict[str, float]]:
-    """Train in place, resuming from `scratch` after a kill; returns the log of every step.
+    """Train in place, resuming from `scratch` after a kill (to rounding); returns the log of every step.
 
-    `questions_per_step` is that of all processes together.
+    `questions_per_step` is that of all processes together, per micro-batch. Raises ValueError where it cannot be shared
+    by the processes, and where the learning rate is too small for the weights' precision.
     """
     for parameter in policy.base.model.visual.parameters():
         parameter.requires_grad_(False)
-    policy.cache_features = True
+    check_precision(policy, learning_rate)
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
@@ -245,16 +237,18 @@ def train(
         remove_unused_columns=False,
         dataloader_drop_last=True,
         dataloader_pin_memory=False,
-        report_to=report_to(),
+        report_to=[],
         seed=seed,
         data_seed=seed,
     )
     trainer = GAGRPOTrainer(
-        policy, arguments, questions, recordings, store, budget, group, temperature, modulation, settings, judge, engine
+        policy, arguments, tasks, store, budget, num_generations, temperature, modulation, settings, judge, engine
     )
     if process := trainer.args.process_index:
         set_seed(seed + process)  # rollouts of its own
     show_as_text(trainer)
-    history = trainer.train_or_continue()
-    policy.cache_features = False
-    return history
+    policy.cache_features = True
+    try:
+        return trainer.train_or_continue()
+    finally:
+        policy.cache_features = False

@@ -1,5 +1,7 @@
 """Training on several processes of one machine: the same call from a notebook and from the command line.
 
+Each process sets its own threads and GPU (`pipeline.parameters.prepare_process`).
+
 Not by accelerate's `notebook_launcher`: it forks the kernel, which threads and CUDA do not survive, and refuses to run
 once bitsandbytes is imported. torch's launcher starts fresh processes, in which transformers' Trainer finds its group.
 """

@@ -1,6 +1,8 @@
-"""Continue a trainer after a kill: from its newest whole checkpoint, to the very weights of an uninterrupted run.
+"""Continue a trainer after a kill, from its newest whole checkpoint, and keep a single process on a single GPU.
 
-And keep a single process on a single GPU.
+Input: the folder of resume checkpoints (`output_dir`). SFT ends in the very weights of an uninterrupted run. GA-GRPO
+ends in the same weights to rounding: frame features that were cached before the kill are computed again in other
+batches, whose sums differ in the last bits. A finished training is loaded, never repeated.
 """
 
 from pathlib import Path

@@ -1,103 +1,158 @@
-"""The update of GA-GRPO: log-probabilities of what the model itself spoke, the prompt of a group paid for once.
+"""The update of GA-GRPO: log-probabilities of the policy's own tokens, the prompt of a group computed once, the loss.
 
-Two ways with equal loss and gradient (tests/test_ga_grpo.py). `_continued`: completions continue from copies of the
-prompt's cache; the fastest on a CPU. `_packed`: prompt and completions of a group are one sequence, each completion
-sees the prompt and itself; it needs no cache, which gradient checkpointing forbids, so it is used under that.
+Input: rollouts, `num_generations` in a row per task. Output: per assistant token its log-probability under the policy
+(with gradient), its entropy, and the number of its rollout.
+
+Two forwards with equal loss and gradient (tests/test_ga_grpo.py). `_continued`: completions continue from copies of
+the prompt's cache; the fastest on a CPU. `_packed`: prompt and completions of a group are one sequence; it needs no
+cache, which gradient checkpointing forbids, so it is used under that. Both call the parts of the model directly.
+
+Logits [tokens, vocabulary] are made for LOGIT_ELEMENTS at a time and again in the backward pass, never for all tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from medscope.agents.context import Context, TokenSpan, embed, rope_positions
+from medscope.agents.context import Context, embed, rope_positions
+from medscope.agents.encoding import TokenSpan
 from medscope.agents.policy import Policy
 from medscope.agents.rollout import Rollout
+from medscope.training.packed import PACKED_ATTENTION
 
 ALIKE = 16  # rollouts of like length that continue together
+LOGIT_ELEMENTS = 1 << 25  # tokens x vocabulary at once: 128 MiB in float32
 States = Iterator[tuple[int, torch.Tensor]]  # number of a rollout, the state that predicts each token of its completion
 
 
 def completion_logps(
-    policy: Policy, rollouts: Sequence[Rollout], group: int, temperature: float = 1.0, banned: Sequence[int] = ()
+    policy: Policy,
+    rollouts: Sequence[Rollout],
+    num_generations: int,
+    temperature: float = 1.0,
+    suppressed_tokens: Sequence[int] = (),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of every token that the model itself spoke: log-probability, entropy and the number of its rollout: [tokens]."""
+    """Of every assistant token: log-probability, entropy and the number of its rollout: [tokens] each.
+
+    Of the distribution that was sampled from: logits over `temperature`, `suppressed_tokens` left out.
+    """
     checkpointed = policy.base.is_activation_checkpointing and policy.model.training
     forward: Callable[..., States] = _packed if checkpointed else _continued
     hidden, targets, owners = [], [], []
-    for number, states in forward(policy, rollouts, group):
+    for number, states in forward(policy, rollouts, num_generations):
         assistant = torch.tensor(rollouts[number].assistant_mask)
         hidden.append(states[assistant.to(states.device)])
         targets.append(torch.tensor(rollouts[number].completion)[assistant])
         owners.append(torch.full_like(targets[-1], number))
-    logits = policy.base.lm_head(torch.cat(hidden)).float() / temperature
-    if len(banned):
-        logits = logits.index_fill(-1, torch.tensor(banned, device=logits.device), torch.finfo(logits.dtype).min)
-    logps = torch.log_softmax(logits, dim=-1)
+    hidden_TD, targets_T = torch.cat(hidden), torch.cat(targets).to(hidden[0].device)
+    logps, entropy = token_logps(policy.base.lm_head, hidden_TD, targets_T, temperature, suppressed_tokens)
+    return logps, entropy, torch.cat(owners).to(logps.device)
+
+
+def token_logps(
+    lm_head: torch.nn.Module,
+    hidden_TD: torch.Tensor,
+    targets_T: torch.Tensor,
+    temperature: float = 1.0,
+    suppressed_tokens: Sequence[int] = (),
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the targets and entropies, [tokens] each, from hidden states [tokens, hidden].
+
+    By chunks of LOGIT_ELEMENTS, whose logits the backward pass makes again. What fits into one chunk is computed
+    directly.
+    """
+    suppressed = torch.tensor(list(suppressed_tokens), dtype=torch.long, device=hidden_TD.device)
+    size = max(1, LOGIT_ELEMENTS // lm_head.weight.shape[0])
+    if len(hidden_TD) <= size:
+        return _chunk_logps(lm_head, hidden_TD, targets_T, temperature, suppressed)
+    parts = [
+        checkpoint(
+            _chunk_logps, lm_head, hidden, targets, temperature, suppressed,
+            use_reentrant=False, preserve_rng_state=False,
+        )
+        for hidden, targets in zip(hidden_TD.split(size), targets_T.split(size), strict=True)
+    ]  # fmt: skip
+    logps, entropy = zip(*parts, strict=True)
+    return torch.cat(logps), torch.cat(entropy)
+
+
+def _chunk_logps(
+    lm_head: torch.nn.Module,
+    hidden_TD: torch.Tensor,
+    targets_T: torch.Tensor,
+    temperature: float,
+    suppressed: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits_TV = lm_head(hidden_TD).float() / temperature
+    if len(suppressed):
+        logits_TV = logits_TV.index_fill(-1, suppressed, torch.finfo(logits_TV.dtype).min)
+    logps_TV = torch.log_softmax(logits_TV, dim=-1)
     with torch.no_grad():
-        entropy = -(logps.exp() * logps).sum(-1)
-    chosen = torch.cat(targets).to(logits.device)
-    return logps.gather(-1, chosen[:, None])[:, 0], entropy, torch.cat(owners).to(logits.device)
+        entropy = -(logps_TV.exp() * logps_TV).sum(-1)
+    return logps_TV.gather(-1, targets_T[:, None])[:, 0], entropy
 
 
-def _continued(policy: Policy, rollouts: Sequence[Rollout], group: int) -> States:
+def _continued(policy: Policy, rollouts: Sequence[Rollout], num_generations: int) -> States:
     """The prompts go through the model once; completions of like length continue together from copies of its cache."""
-    prompts = Context(policy, len(rollouts) // group)
-    prompts.extend([TokenSpan(rollout.prompt.ids[:-1], rollout.prompt.images) for rollout in rollouts[::group]])
+    prompts = Context(policy, len(rollouts) // num_generations)
+    prompts.extend(
+        [TokenSpan(rollout.prompt.ids[:-1], rollout.prompt.images) for rollout in rollouts[::num_generations]]
+    )
     by_length = sorted(range(len(rollouts)), key=lambda i: len(rollouts[i].completion))
     parts = max(1, len(rollouts) // ALIKE)
     for chunk in (by_length[len(rollouts) * i // parts : len(rollouts) * (i + 1) // parts] for i in range(parts)):
-        pieces = [_fed(rollouts[i]) for i in chunk]
-        states = prompts.select([i // group for i in chunk]).extend(pieces)
+        spans = [_read_span(rollouts[i]) for i in chunk]
+        states = prompts.select([i // num_generations for i in chunk]).extend(spans)
         for row, i in enumerate(chunk):  # padded on the left
-            yield i, states[row, -len(pieces[row].ids) :]
+            yield i, states[row, -len(spans[row].ids) :]
 
 
-def _packed(policy: Policy, rollouts: Sequence[Rollout], group: int) -> States:
-    """One sequence per question: its prompt, then the completions, positions as if each followed the prompt."""
-    for first in range(0, len(rollouts), group):
-        prompt = rollouts[first].prompt
-        pieces = [TokenSpan(prompt.ids[:-1], prompt.images), *(_fed(r) for r in rollouts[first : first + group])]
+def _packed(policy: Policy, rollouts: Sequence[Rollout], num_generations: int) -> States:
+    """One sequence per task: its prompt, then the completions, positions as if each followed the prompt."""
+    model = policy.base.model.language_model
+    model.config._attn_implementation = PACKED_ATTENTION  # stays: the backward pass runs the layers again
+    for first in range(0, len(rollouts), num_generations):
+        prompt, group = rollouts[first].prompt, rollouts[first : first + num_generations]
+        spans = [TokenSpan(prompt.ids[:-1], prompt.images), *(_read_span(rollout) for rollout in group)]
         start, positions = 0, []
-        for piece in pieces:
-            positions.append(rope_positions(piece.ids, piece.images, policy.image_token, start))
+        for span in spans:
+            positions.append(rope_positions(span.ids, span.images, policy.image_token, start))
             start = int(positions[0].max()) + 1  # every completion follows the prompt
-        lengths = [len(piece.ids) for piece in pieces]
-        states = policy.base.model.language_model(
+        lengths = [len(span.ids) for span in spans]
+        states = model(
             inputs_embeds=embed(
                 policy,
-                torch.tensor([[token for piece in pieces for token in piece.ids]], device=policy.device),
-                [image for piece in pieces for image in piece.images],
+                torch.tensor([[token for span in spans for token in span.ids]], device=policy.device),
+                [image for span in spans for image in span.images],
             ),
-            attention_mask={"full_attention": packed_mask(lengths).to(policy.device)[None, None]},
+            attention_mask={"full_attention": None},
             position_ids=torch.from_numpy(np.concatenate(positions, axis=1))[:, None].to(policy.device),
             use_cache=False,
+            packed_lengths=lengths,
         ).last_hidden_state[0]
         yield from ((first + i, part) for i, part in enumerate(states.split(lengths)[1:]))
 
 
-def packed_mask(lengths: Sequence[int]) -> torch.Tensor:
-    """Who attends to whom in a packed group [tokens, tokens]: earlier tokens of the first part (the prompt) or its own.
-
-    `lengths` are those of the prompt and of the completions.
-    """
-    part = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    causal = torch.ones(len(part), len(part), dtype=torch.bool).tril()
-    return causal & ((part[None] == 0) | (part[None] == part[:, None]))
-
-
-def _fed(rollout: Rollout) -> TokenSpan:
+def _read_span(rollout: Rollout) -> TokenSpan:
     """What the model reads while it says the completion: the last token of the prompt, and all but the last said."""
     return TokenSpan([rollout.prompt.ids[-1], *rollout.completion[:-1]], rollout.images)
 
 
-def policy_loss(logps: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
-    """-(ratio x A), the mean over the model's own tokens. logps and the advantages of their rollouts, both [tokens]."""
+def policy_loss(logps: torch.Tensor, advantages: torch.Tensor, tokens: float) -> torch.Tensor:
+    """-(ratio x A) summed over assistant tokens and divided by `tokens`, those of the whole batch.
+
+    `logps` and the advantages of their rollouts are [tokens here]. The sum over the parts of a batch (micro-batches,
+    ranks) is the loss of the batch, however it is cut. The ratio is 1 in value; its gradient is that of the logps.
+    """
     ratio = torch.exp(logps - logps.detach())
-    return -(ratio * advantages).mean()
+    return -(ratio * advantages).sum() / tokens
 
 
 def importance(logps: torch.Tensor, sampled: torch.Tensor, most: float = 2.0) -> torch.Tensor:
-    """min(pi / pi of the engine, `most`), a constant weight per token: what another engine sampled with log-probability
-    `sampled` [tokens], the policy says with `logps` [tokens] (truncated importance sampling)."""
+    """Truncated importance sampling: min(pi / pi_sampling, `most`), a constant weight per token [tokens].
+
+    `logps` are the policy's, `sampled` those of the distribution from which the tokens were really drawn.
+    """
     return (logps.detach() - sampled).exp().clamp(max=most)

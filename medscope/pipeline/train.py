@@ -1,0 +1,114 @@
+"""What notebooks 02 to 04 run, in one process or in several: read a checkpoint and the suite, train, save a checkpoint.
+
+`on_processes(parameters["processes"], train_sft, parameters, scratch)` calls one of these in every process. Each reads
+everything from disk. `parameters` are those of `begin`, `scratch` is the folder of resume checkpoints, computed once in
+the notebook's process. A training that has finished is not repeated: its last checkpoint is loaded and saved again.
+Returned is the trainer's log.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from medscope.agents.policy import load_policy, tiny_policy
+from medscope.agents.vllm_engine import VLLMEngine, make_engine
+from medscope.environment import FrameStore
+from medscope.evaluation.judge import make_judge
+from medscope.pipeline.layout import Layout
+from medscope.pipeline.parameters import prepare_process, tool_budget
+from medscope.rewards import RewardSettings
+from medscope.suite.retelling import retell
+from medscope.suite.suite import Suite
+from medscope.training import ga_grpo
+from medscope.training.examples import ExampleBuilder, clip_records, trajectory_records, warm_up_records
+from medscope.training.processes import is_first_process, share
+from medscope.training.sft import fine_tune
+
+Log = list[dict[str, float]]
+
+
+def _tuning(p: dict[str, Any]) -> dict[str, Any]:
+    """What all trainers are told by parameters of the same meaning."""
+    names = ("learning_rate", "gradient_accumulation", "save_steps", "seed", "gradient_checkpointing")
+    return {**{name: p[name] for name in names}, "bf16": p["dtype"] == "bfloat16"}
+
+
+def train_warm_up(parameters: dict[str, Any], scratch: Path) -> tuple[Log, Log]:
+    """Stage I: a tiny or pretrained model, taught on captions and then on frames, becomes checkpoint `warm_up`."""
+    prepare_process()
+    p, place = parameters, Layout(parameters["folder"])
+    suite = Suite(place.suite)
+    tiny = p["model"] == "tiny"
+    policy = tiny_policy(p["seed"]) if tiny else load_policy(p["model"], p["lora_rank"], p["load_in_4bit"], p["dtype"])
+    if is_first_process():
+        print(f"{sum(weights.numel() for weights in policy.model.parameters()):,} parameters")
+    build, logs = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p)), []
+    for name, steps, batch_size in (
+        ("captions", p["caption_steps"], 2 * p["batch_size"]),
+        ("frames", p["steps"], p["batch_size"]),
+    ):
+        training, held_out = map(build.fitting, warm_up_records(suite, captioned=name == "captions"))
+        logs.append(fine_tune(policy, training, held_out, build, scratch / name, steps, batch_size, **_tuning(p)))
+    if is_first_process():
+        policy.save(place.new_checkpoint("warm_up"))
+    return logs[0], logs[1]
+
+
+def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
+    """Stage II: checkpoint `warm_up`, fine-tuned on the trajectories and some captioned clips, becomes `variant`."""
+    prepare_process()
+    p, place = parameters, Layout(parameters["folder"])
+    suite = Suite(place.suite)
+    durations = {recording.video: recording.duration for recording in suite.recordings}
+    trajectories = retell(suite.trajectories, p["trajectories"], durations, p["seed"])
+    policy = load_policy(place.checkpoint("warm_up"), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
+    build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p))
+    training, held_out = map(build.fitting, trajectory_records(trajectories))
+    clips = build.fitting(clip_records(suite, p["captioned_clips"]))
+    if is_first_process():
+        print(f"{len(training)} trajectories, {len(held_out)} held out, {len(clips)} captioned clips")
+    history = fine_tune(policy, training + clips, held_out, build, scratch, p["steps"], p["batch_size"], **_tuning(p))
+    if is_first_process():
+        policy.save(place.new_checkpoint(p["variant"]))
+    return history
+
+
+def train_grpo(parameters: dict[str, Any], scratch: Path) -> Log:
+    """Stage III: checkpoint `sft`, trained by GA-GRPO on the challenging tasks of the RL videos, becomes `variant`."""
+    prepare_process()
+    p, place = parameters, Layout(parameters["folder"])
+    policy = load_policy(place.checkpoint("sft"), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
+    tasks = Suite(place.suite).select("rl", challenging=True)
+    if is_first_process():
+        print(f"{len(tasks)} tasks on {len({task.video for task in tasks})} videos of their own")
+    budget, judge = tool_budget(p), make_judge(p["judge"])
+    rollouts = share("questions_per_step", p["questions_per_step"]) * p["num_generations"]
+    engine = make_engine(p["engine"], policy, budget, rollouts, p["vllm_memory"], p["seed"])
+    history = ga_grpo.train(
+        policy,
+        tasks,
+        FrameStore(p["decoder"]),
+        budget,
+        scratch,
+        reward_settings(p),
+        p["steps"],
+        p["questions_per_step"],
+        p["num_generations"],
+        modulation=p["modulation"],
+        temperature=p["temperature"],
+        judge=judge,
+        engine=engine,
+        **_tuning(p),
+    )
+    if isinstance(engine, VLLMEngine):
+        engine.close()
+    if is_first_process():
+        policy.save(place.new_checkpoint(p["variant"]))
+    return history
+
+
+def reward_settings(parameters: dict[str, Any]) -> RewardSettings:
+    """The reward's constants among a stage's parameters; `reward_form` is its `form`."""
+    names = {field.name for field in fields(RewardSettings)} - {"form"}
+    given = {name: value for name, value in parameters.items() if name in names}
+    return RewardSettings(**given, form=parameters["reward_form"])

@@ -1,0 +1,175 @@
+"""What SFT reads: warm-up examples and trajectories as token spans, as a rollout would produce them, token for token.
+
+Records stay records until a batch needs them: `LazyExamples` decodes and tokenises an example when it is asked for, and
+keeps those that were used last within a bound in bytes. Selecting, holding out and shuffling need no frame.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+
+from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, TokenSpan, encode_blocks, encode_prompt, encode_turn
+from medscope.agents.lengths import FRAME_WORDS, PROMPT_WORDS, context_limit
+from medscope.agents.policy import Policy
+from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
+from medscope.environment.environment import skim, step
+from medscope.environment.prompts import opening
+from medscope.environment.video import PATCH_FACTOR
+from medscope.records import Trajectory, WarmUpExample
+from medscope.suite.suite import Suite, evenly
+from medscope.suite.warm_up import warm_up_blocks
+
+Record = TypeVar("Record")
+IGNORED = -100  # label of a token that bears no loss
+HELD_OUT_EVERY = 20  # every 20th video of a split (or captioned example) is held out from training, for the curves
+MOST_HELD_OUT = 320  # examples; the curves need no more
+CLIP_SECONDS = 30  # a video of at most so many seconds is a clip
+TOKEN_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Example:
+    """One dialogue ready to train on: its spans in order."""
+
+    spans: tuple[TokenSpan, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(span.ids) for span in self.spans)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of token ids and frames; a frame that examples share counts for each."""
+        pixels = sum(image.width * image.height for span in self.spans for image in span.images)
+        return 3 * pixels + TOKEN_BYTES * self.tokens
+
+
+def warm_up_example(policy: Policy, example: WarmUpExample, store: FrameStore) -> Example:
+    """A warm-up example: its frames (or captions) and question, then the teacher's turn."""
+    messages = opening(example.question, warm_up_blocks(example, store), tools=False)
+    return Example((encode_prompt(policy, messages, tools=False), encode_turn(policy, example.turn)))
+
+
+def trajectory_example(policy: Policy, trajectory: Trajectory, environment: ClinicalVideoEnvironment) -> Example:
+    """A trajectory, its calls executed again so that the frames are those that the environment really shows."""
+    environment.reset(path=trajectory.task.path)
+    messages = opening(trajectory.task.question, skim(environment), trajectory.tools)
+    spans = [encode_prompt(policy, messages, trajectory.tools)]
+    for turn in trajectory.turns:
+        spans.append(encode_turn(policy, turn))
+        if response := step(environment, turn):
+            spans.append(encode_blocks(policy, response, RESPONSE_HEAD, RESPONSE_TAIL))
+    return Example(tuple(spans))
+
+
+@dataclass
+class ExampleBuilder:
+    """Builds the example of a record of either kind."""
+
+    policy: Policy
+    store: FrameStore
+    budget: ToolBudget
+
+    def __call__(self, record: WarmUpExample | Trajectory) -> Example:
+        if isinstance(record, Trajectory):
+            environment = ClinicalVideoEnvironment(self.store, self.budget)
+            return trajectory_example(self.policy, record, environment)
+        return warm_up_example(self.policy, record, self.store)
+
+    def fits(self, record: WarmUpExample | Trajectory) -> bool:
+        """Whether the example is within the context. It is built only where the record alone does not say so."""
+        limit = context_limit(self.policy, self.budget)
+        return self._most_tokens(record) <= limit or self(record).tokens <= limit
+
+    def _most_tokens(self, record: WarmUpExample | Trajectory) -> int:
+        """A bound on the tokens of a record's example, without a look at its video: every byte of text is a token."""
+        budget = self.budget
+        if isinstance(record, WarmUpExample):
+            shown = [(len(record.seconds), record.max_pixels)]
+            words = "".join([record.question, *record.captions, record.turn])
+        else:
+            responses = (len(record.turns) - 1) * [(budget.crop_frames, budget.crop_pixels), (3, budget.frame_pixels)]
+            shown = [(budget.skim_frames, budget.skim_pixels), *responses]
+            words = "".join([record.task.question, *record.turns])
+        frames = sum(count * (pixels // PATCH_FACTOR**2 + FRAME_WORDS) for count, pixels in shown)
+        return PROMPT_WORDS + len(words.encode()) + frames
+
+    def fitting(self, records: Sequence[Record]) -> list[Record]:
+        """The records whose examples fit; how many do not is printed."""
+        kept = [record for record in records if self.fits(record)]
+        if len(kept) < len(records):
+            limit = context_limit(self.policy, self.budget)
+            print(f"{len(records) - len(kept)} of {len(records)} examples left out: more than {limit} tokens each")
+        return kept
+
+
+class LazyExamples(Generic[Record]):
+    """Examples of records, built when asked for. Those used last are kept, up to `max_bytes` (see `Example.bytes`)."""
+
+    def __init__(self, records: Sequence[Record], build: Callable[[Record], Example], max_bytes: int = 1 << 30):
+        self.records, self.build, self.max_bytes = records, build, max_bytes
+        self.bytes = 0
+        self._built: OrderedDict[int, Example] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, number: int) -> Example:
+        if number not in self._built:
+            self._built[number] = self.build(self.records[number])
+            self.bytes += self._built[number].bytes
+        self._built.move_to_end(number)
+        example = self._built[number]
+        while self.bytes > self.max_bytes:
+            self.bytes -= self._built.popitem(last=False)[1].bytes
+        return example
+
+
+def warm_up_records(suite: Suite, captioned: bool) -> tuple[list[WarmUpExample], list[WarmUpExample]]:
+    """The captioned or the framed warm-up examples: for training, and held out."""
+    records = [example for example in suite.warm_up_examples if bool(example.captions) == captioned]
+    return hold_out(records, [example.video or number for number, example in enumerate(records)])
+
+
+def trajectory_records(trajectories: Sequence[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]]:
+    """The trajectories: for training, and on held-out videos."""
+    return hold_out(trajectories, [trajectory.task.video for trajectory in trajectories])
+
+
+def clip_records(suite: Suite, most: int) -> list[WarmUpExample]:
+    """At most `most` of the warm-up examples on clips (the ClinVideo-Cap of stage II), evenly spread."""
+    framed = [example for example in suite.warm_up_examples if example.video]
+    return evenly([e for e in framed if suite.recording(e.video).duration <= CLIP_SECONDS], most)
+
+
+def hold_out(records: Sequence[Record], sources: Sequence[Hashable]) -> tuple[list[Record], list[Record]]:
+    """Records of every HELD_OUT_EVERY-th source apart from the others; at most MOST_HELD_OUT of them."""
+    held_out = set(list(dict.fromkeys(sources))[::HELD_OUT_EVERY])
+    pairs = list(zip(records, sources, strict=True))
+    training = [record for record, source in pairs if source not in held_out]
+    return training, [record for record, source in pairs if source in held_out][:MOST_HELD_OUT]
+
+
+def collate(policy: Policy, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """A batch padded on the right: ids, labels (assistant tokens only) and mask [rows, width], frame patches."""
+    width = max(example.tokens for example in examples)
+    ids = torch.full((len(examples), width), policy.tokenizer.pad_token_id)
+    labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
+    images = []
+    for row, example in enumerate(examples):
+        start = 0
+        for span in example.spans:
+            here = slice(start, start + len(span.ids))
+            ids[row, here], mask[row, here] = torch.tensor(span.ids), 1
+            if span.assistant:
+                labels[row, here] = ids[row, here]
+            images += span.images
+            start = here.stop
+    kinds = (ids == policy.image_token).int()
+    batch = {"input_ids": ids, "labels": labels, "attention_mask": mask, "mm_token_type_ids": kinds}
+    if images:
+        batch |= policy.processor.image_processor(images, do_resize=False, return_tensors="pt")
+    return batch
