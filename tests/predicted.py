@@ -23,8 +23,6 @@ def crop(start, end):
 
 def prediction(asked, answer="", accuracy=0.0, calls=(), system="sft", **fields):
     """A prediction whose last turn thinks and answers."""
-    call_turns = ("<think>look</think>" + '<tool_call>{"name": "crop_video", "arguments": {}}</tool_call>',) * len(
-        calls
-    )
-    turns = (*call_turns, f"<think>seen</think><answer>{answer}</answer>")
+    look = '<think>look</think><tool_call>{"name": "crop_video", "arguments": {}}</tool_call>'
+    turns = (*[look] * len(calls), f"<think>seen</think><answer>{answer}</answer>")
     return Prediction(asked, system, turns, tuple(calls), accuracy, **fields)

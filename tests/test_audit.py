@@ -56,9 +56,7 @@ def test_blank_frames_are_grey(store, operation, tiny_budget):
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_a_swapped_frame_never_has_the_features_of_another_picture(
-    swap, environment, operation, clip, store, tiny_budget
-):
+def test_a_swapped_frame_has_a_key_of_its_own(swap, environment, operation, clip, store, tiny_budget):
     """A policy caches features under `info["frame"]`: one key, one picture, also where the other video is resized."""
     swapped = bound(swap, operation, clip.path, store, tiny_budget)
     pictures = {}

@@ -26,6 +26,7 @@ STORED = {
 }
 
 
+@pytest.mark.slow  # METEOR starts Java
 def test_the_scores_are_those_of_the_packages():
     found = ngram_scores(TEXTS, REFERENCES)
     if found["METEOR"] is None:
@@ -44,22 +45,13 @@ def test_an_empty_text_scores_nothing_and_counts():
     assert rouge_l(["", REFERENCES[1]], REFERENCES[:2]) == pytest.approx(50)
 
 
-@pytest.mark.parametrize(
-    "reply, rating",
-    [
-        ("4", 4),
-        (" 5.\n", 5),
-        ("**1**", 1),
-        ("0", None),
-        ("6", None),
-        ("4.5", None),
-        ("good", None),
-        ("<think>3, no</think>\n2", 2),
-        ("Not bad.\n4", 4),
-        ("4 of 5", None),
-        ("", None),
-    ],  # fmt: skip
-)
+RATED = {
+    "4": 4, " 5.\n": 5, "**1**": 1, "0": None, "6": None, "4.5": None, "good": None, "<think>3, no</think>\n2": 2,
+    "Not bad.\n4": 4, "4 of 5": None, "": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reply, rating", RATED.items())
 def test_a_rating_is_an_integer_from_one_to_five(reply, rating):
     assert read_rating(reply) == rating
 
