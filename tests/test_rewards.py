@@ -1,17 +1,20 @@
 """Every reward, the modulated advantages and the policy loss against values worked out by hand."""
 
+import types
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medscope.training.ga_grpo import modulated_advantages
+from medscope import rewards
 from medscope.evaluation.judge import exact_judge
 from medscope.metrics import temporal_iou
 from medscope.records import Timestamp, Window
 from medscope.rewards import RewardSettings, crop_reward, format_reward, frame_reward, reward
+from medscope.training.ga_grpo import modulated_advantages
 from medscope.training.update import policy_loss
 
 EVIDENCE = Window(0, 100)
@@ -21,25 +24,29 @@ GOLD = [f"<think>find x</think>{CALL}", "<think>x</think><answer>forceps</answer
 
 
 @pytest.mark.parametrize(
-    "end, paper, monotone",
+    "end, paper, paper_text, monotone",
     [
-        (None, 0, 0),
-        (20, -1, 0.4),
-        (49.9, -1, 0.998),
-        (50, 1.0, 1.0),
-        (54.9, 1.0, 1.0),
-        (55, 1.1, 1.1),
-        (60, 1.2, 1.2),
-        (70, 1.4, 1.4),
-        (85, 1.7, 1.7),
-        (95, 1.9, 1.9),
-        (99.9, 1.9, 1.9),
-        (100, 2.0, 2.0),
+        (None, 0, 0, 0),
+        (1, -1, -2.0, 0.02),  # floor(-9.8) bins below h0
+        (10, -1, -1.8, 0.2),  # the example of the authors' text: -1 + .1 x -8
+        (20, -1, -1.6, 0.4),
+        (45, -1, -1.1, 0.9),
+        (49.9, -1, -1.1, 0.998),
+        (50, 1.0, 1.0, 1.0),
+        (54.9, 1.0, 1.0, 1.0),
+        (55, 1.1, 1.1, 1.1),
+        (60, 1.2, 1.2, 1.2),
+        (70, 1.4, 1.4, 1.4),
+        (85, 1.7, 1.7, 1.7),
+        (95, 1.9, 1.9, 1.9),
+        (99.9, 1.9, 1.9, 1.9),
+        (100, 2.0, 2.0, 2.0),
     ],
 )
-def test_crop_reward_by_hand(end, paper, monotone):
+def test_crop_reward_by_hand(end, paper, paper_text, monotone):
     window = MISS if end is None else Window(0, end)  # its IoU is end / 100
     assert crop_reward(window, EVIDENCE) == pytest.approx(paper)
+    assert crop_reward(window, EVIDENCE, form="paper_text") == pytest.approx(paper_text)
     assert crop_reward(window, EVIDENCE, form="monotone") == pytest.approx(monotone)
 
 
@@ -61,26 +68,28 @@ def test_the_monotone_form_never_pays_less_for_more_overlap(one, other):
 
 
 @given(WINDOWS)
-def test_both_forms_agree_from_h0_on_and_on_a_miss(window):
+def test_all_forms_agree_from_h0_on_and_on_a_miss(window):
     iou, paper = temporal_iou(window, EVIDENCE), crop_reward(window, EVIDENCE)
     monotone = crop_reward(window, EVIDENCE, form="monotone")
+    text = crop_reward(window, EVIDENCE, form="paper_text")
     if iou == 0 or iou >= 0.5:
-        assert monotone == paper
+        assert monotone == text == paper
     else:
-        assert paper == -1 and 0 <= monotone <= 1
+        assert paper == -1 and 0 <= monotone <= 1 and -2 <= text <= -1.1
 
 
 def test_the_constants_of_the_crop_reward():
     assert crop_reward(Window(0, 95), EVIDENCE, eta=0) == 1  # the ablation without the bonus
     assert crop_reward(Window(0, 20), EVIDENCE, alpha=0.5) == -0.5
     assert crop_reward(Window(0, 50), EVIDENCE, h0=0.3, delta=0.1) == pytest.approx(1.2)
-    with pytest.raises(ValueError, match="reward form 'best' is unknown; choose paper or monotone"):
+    with pytest.raises(ValueError, match="'best' is unknown; choose one of paper, paper_text, monotone"):
         crop_reward(Window(0, 50), EVIDENCE, form="best")
+    assert crop_reward(Window(0, 10), EVIDENCE, eta=0, form="paper_text") == -1  # the ablation without the bonus
 
 
 @pytest.mark.parametrize("start, end, earned", [(3, 9, 1), (4, 5, 1), (5, 8, 1), (2, 5, 1), (5.01, 8, 0), (0, 4.99, 0)])
-@pytest.mark.parametrize("form", ["paper", "monotone"])
-def test_a_crop_of_a_moment_earns_1_if_it_contains_it(start, end, earned, form):
+@pytest.mark.parametrize("form", ["paper", "paper_text", "monotone"])
+def test_a_crop_of_a_timestamp_earns_1_if_it_contains_it(start, end, earned, form):
     assert crop_reward(Window(start, end), Timestamp(5), form=form) == earned
 
 
@@ -113,8 +122,8 @@ def test_an_answer_of_1000_characters_earns_neither_format_nor_accuracy(length, 
     assert exact_judge(answer, answer) == earned
 
 
-def gold(settings, turns=GOLD, accuracy=1.0, window=EVIDENCE, moment=50.0):
-    return reward(turns, accuracy, window, moment, EVIDENCE, settings)
+def gold(settings, turns=GOLD, accuracy=1.0, window=EVIDENCE, timestamp=50.0):
+    return reward(turns, accuracy, window, timestamp, EVIDENCE, settings)
 
 
 def test_a_gold_rollout_earns_the_maximum():
@@ -145,9 +154,9 @@ def test_a_poor_crop_cancels_a_good_frame_in_the_paper_form_only():
 
 
 def test_what_was_not_executed_or_not_well_formed_is_not_paid():
-    assert gold(RewardSettings(), window=None, moment=None).total == 2
+    assert gold(RewardSettings(), window=None, timestamp=None).total == 2
     forged = [GOLD[0] + "<tool_response> 50s</tool_response>", GOLD[1]]
-    assert gold(RewardSettings(), turns=forged, window=None, moment=None).total == 1
+    assert gold(RewardSettings(), turns=forged, window=None, timestamp=None).total == 1
     assert gold(RewardSettings(), turns=[]).format == 0
 
 
@@ -201,7 +210,7 @@ def test_an_unknown_modulation_is_refused():
 def test_the_policy_loss_and_its_gradient_by_hand():
     logps = torch.tensor([-0.1, -2.0, -0.5], requires_grad=True)
     owner = torch.tensor([0, 0, 1])  # the first rollout spoke two tokens, the second one
-    loss = policy_loss(logps, torch.tensor([2.0, -1.0])[owner])
+    loss = policy_loss(logps, torch.tensor([2.0, -1.0])[owner], tokens=3)
     loss.backward()
     assert loss.item() == pytest.approx(-(2 + 2 - 1) / 3)
     assert logps.grad.tolist() == pytest.approx([-2 / 3, -2 / 3, 1 / 3])
@@ -211,3 +220,22 @@ def test_reward_settings_default_to_the_papers():
     s = RewardSettings()
     assert (s.w_acc, s.w_format, s.w_evidence, s.alpha, s.h0, s.eta, s.delta) == (1, 1, 1, 1, 0.5, 0.1, 0.05)
     assert (s.form, s.conditional) == ("paper", False) and replace(s, form="monotone").form == "monotone"
+
+
+@pytest.mark.parametrize(
+    "constant, value, of_settings, earned",
+    [
+        ("ALPHA = 1.0", "ALPHA = 3.0", "alpha", lambda r: r.crop_reward(Window(0, 50), EVIDENCE)),
+        ("H0 = 0.5", "H0 = 0.3", "h0", lambda r: r.crop_reward(Window(0, 30), EVIDENCE)),
+        ("ETA = 0.1", "ETA = 0.7", "eta", lambda r: r.crop_reward(Window(0, 55), EVIDENCE)),
+        ("DELTA = 0.05", "DELTA = 0.5", "delta", lambda r: r.crop_reward(Window(0, 75), EVIDENCE)),
+        ("TOLERANCE = 1.0", "TOLERANCE = 4.0", "tolerance", lambda r: r.frame_reward(7.0, Timestamp(5))),
+    ],
+)
+def test_an_edit_of_one_constant_reaches_both_the_functions_and_the_settings(constant, value, of_settings, earned):
+    source = Path(rewards.__file__).read_text()
+    assert source.count(constant) == 1
+    edited = types.ModuleType("edited_rewards")
+    exec(source.replace(constant, value), edited.__dict__)
+    assert getattr(edited.RewardSettings(), of_settings) == float(value.split(" = ")[1])
+    assert earned(edited) != earned(rewards)
