@@ -7,11 +7,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from medscope.environment.tools import skim_seconds
+from medscope.records import Recording
+from medscope.sources.make import make_source
 from medscope.sources.rendered.drawing import draw
 from medscope.sources.rendered.looks import DETAILS
-from medscope.sources.rendered.world import FAMILIES, render, sample_recording, write_video
-from medscope.environment.tools import skim_seconds
+from medscope.sources.rendered.scene import shown_in
+from medscope.sources.rendered.source import RenderedSource
+from medscope.sources.rendered.world import FAMILIES, sample_recording, write_video
 
 SKIM_FRAMES = 16
 
@@ -21,20 +26,17 @@ def sample(family, seed=0, path="unused.mp4", skim_frames=SKIM_FRAMES):
 
 
 def with_other_details(recording):
-    family = FAMILIES[recording.family]
+    family = FAMILIES[recording.collection]
+    names = {"instrument": family.instruments, "complication": family.complications}
 
-    def other(names, name):
-        return names[(names.index(name) + 1) % len(names)] if name else None
+    def other(kind, name):
+        return names[kind][(names[kind].index(name) + 1) % len(names[kind])]
 
-    segments = (
-        replace(
-            segment,
-            instrument=other(family.instruments, segment.instrument),
-            complication=other(family.complications, segment.complication),
-        )
-        for segment in recording.segments
+    intervals = (
+        replace(scene, attributes={kind: other(kind, name) for kind, name in scene.attributes.items()})
+        for scene in recording.intervals
     )
-    return replace(recording, segments=tuple(segments))
+    return replace(recording, intervals=tuple(intervals))
 
 
 def decode(path):
@@ -54,29 +56,29 @@ def test_timelines_are_valid(family, skim_frames):
     for seed in range(40):
         recording = sample(family, seed, skim_frames=skim_frames)
         skim = skim_seconds(recording.duration, skim_frames)
-        segments = recording.segments
+        scenes = recording.intervals
         assert kind.seconds[0] <= recording.duration <= kind.seconds[1] and recording.duration % 1 == 0
-        assert kind.scenes[0] <= len(segments) <= kind.scenes[1]
-        assert len({segment.phase for segment in segments}) == len(segments)
-        for segment in segments:
-            assert segment.phase in kind.phases and segment.instrument in kind.instruments
-            assert segment.complication in (kind.complications or (None,))
-            assert segment.shown
-            for stretch in segment.shown:
-                assert segment.window.start <= stretch.start < stretch.end <= segment.window.end
+        assert kind.scenes[0] <= len(scenes) <= kind.scenes[1]
+        assert len({scene.label for scene in scenes}) == len(scenes)
+        for scene in scenes:
+            assert scene.label in kind.phases and scene.attributes["instrument"] in kind.instruments
+            assert scene.attributes.get("complication") in (kind.complications or (None,))
+            assert scene.shown
+            for stretch in scene.shown:
+                assert scene.window.start <= stretch.start < stretch.end <= scene.window.end
                 assert not any(stretch.contains(second) for second in skim)
-        if kind.moments:
-            moments = [segment.moment for segment in segments]
-            assert set(moments) <= set(skim)
-            assert all(1 <= moment <= recording.duration - 1 for moment in moments)
-            assert all(later - earlier >= 2 for earlier, later in pairwise(moments))
+        if kind.timestamps:
+            times = [scene.timestamp for scene in scenes]
+            assert set(times) <= set(skim)
+            assert all(1 <= time <= recording.duration - 1 for time in times)
+            assert all(later - earlier >= 2 for earlier, later in pairwise(times))
         else:
-            assert segments[0].window.start == 0 and segments[-1].window.end == recording.duration
-            assert all(one.window.end == next_one.window.start for one, next_one in pairwise(segments))
-            assert all(segment.window.length >= kind.least_phase for segment in segments)
-            assert all(any(s.window.start <= second < s.window.end for second in skim) for s in segments)
+            assert scenes[0].window.start == 0 and scenes[-1].window.end == recording.duration
+            assert all(one.window.end == next_one.window.start for one, next_one in pairwise(scenes))
+            assert all(scene.window.length >= kind.least_phase for scene in scenes)
+            assert all(any(s.window.start <= second < s.window.end for second in skim) for s in scenes)
         if kind.gap > 1:
-            shown = [stretch for segment in segments for stretch in segment.shown]
+            shown = [stretch for scene in scenes for stretch in scene.shown]
             assert all(stretch.length >= 1.5 for stretch in shown)
             assert all(abs(edge - second) >= 0.5 for w in shown for edge in (w.start, w.end) for second in skim)
 
@@ -101,20 +103,20 @@ def test_details_are_hidden_from_the_skim_and_plain_between(family):
     other = with_other_details(recording)
     for second in skim_seconds(recording.duration, SKIM_FRAMES):
         assert np.array_equal(draw(recording, second), draw(other, second))
-    for segment in recording.segments:
-        for stretch in segment.shown[:2]:
+    for scene in recording.intervals:
+        for stretch in scene.shown[:2]:
             time = (stretch.start + stretch.end) / 2
             changed = np.abs(draw(recording, time).astype(int) - draw(other, time)).max(axis=2) > 40
             assert changed.mean() > 0.03
 
 
-def test_moments_can_be_seen_at_their_second():
+def test_events_can_be_seen_at_their_second():
     recording = sample("clips", seed=2)
-    nothing = replace(recording, segments=())
-    for segment in recording.segments:
-        seen = np.abs(draw(recording, segment.moment).astype(int) - draw(nothing, segment.moment)).mean()
+    nothing = replace(recording, intervals=())
+    for scene in recording.intervals:
+        seen = np.abs(draw(recording, scene.timestamp).astype(int) - draw(nothing, scene.timestamp)).mean()
         assert seen > 20
-        assert np.array_equal(draw(recording, segment.moment - 1), draw(nothing, segment.moment - 1))
+        assert np.array_equal(draw(recording, scene.timestamp - 1), draw(nothing, scene.timestamp - 1))
 
 
 def test_draw_refuses_times_outside_of_the_video():
@@ -137,26 +139,74 @@ def test_the_file_shows_what_draw_shows(family, tmp_path):
 
 def test_write_video_refuses_details_that_a_skim_would_see(tmp_path):
     recording = sample("laparoscopy_clips", path=tmp_path / "video.mp4")
-    first = recording.segments[0]
-    careless = replace(recording, segments=(replace(first, shown=(first.window,)), *recording.segments[1:]))
+    first = recording.intervals[0]
+    careless = replace(recording, intervals=(replace(first, shown=(first.window,)), *recording.intervals[1:]))
     with pytest.raises(ValueError, match="would see"):
         write_video(careless, SKIM_FRAMES)
 
 
-def test_render_repeats_grows_and_keeps(tmp_path):
-    one = render({("clips", "rl"): 1, ("clips", "eval"): 1}, tmp_path / "one", 7, SKIM_FRAMES)
-    two = render({("clips", "eval"): 2}, tmp_path / "two", 7, SKIM_FRAMES)
+def render(folder, collections, seed=7, workers=1, out_of_domain=()):
+    return list(RenderedSource(folder, collections, out_of_domain, SKIM_FRAMES, seed, workers).recordings())
+
+
+def test_the_source_repeats_grows_and_keeps(tmp_path):
+    one = render(tmp_path / "one", {"clips": {"eval": 1, "rl": 1}})
+    two = render(tmp_path / "two", {"clips": {"eval": 2}})
     assert [recording.video for recording in one] == ["clips_rl_0000", "clips_eval_0000"]
     assert replace(one[1], path="") == replace(two[0], path="")
     assert Path(one[1].path).read_bytes() == Path(two[0].path).read_bytes()
     assert Path(one[0].path) == tmp_path / "one" / "clips" / "clips_rl_0000.mp4"
     written = Path(two[0].path).stat().st_mtime_ns
-    assert render({("clips", "eval"): 2}, tmp_path / "two", 7, SKIM_FRAMES) == two
+    assert render(tmp_path / "two", {"clips": {"eval": 2}}) == two
     assert Path(two[0].path).stat().st_mtime_ns == written
-    assert one[0].segments != render({("clips", "rl"): 1}, tmp_path / "other", 8, SKIM_FRAMES)[0].segments
+    assert one[0].intervals != render(tmp_path / "other", {"clips": {"rl": 1}}, seed=8)[0].intervals
 
 
-def test_render_in_processes_gives_the_same_bytes(tmp_path):
-    alone = render({("clips", "sft"): 2}, tmp_path / "alone", 0, SKIM_FRAMES, workers=1)
-    together = render({("clips", "sft"): 2}, tmp_path / "together", 0, SKIM_FRAMES, workers=2)
+def test_processes_draw_the_same_bytes(tmp_path):
+    alone = render(tmp_path / "alone", {"clips": {"sft": 2}}, seed=0)
+    together = render(tmp_path / "together", {"clips": {"sft": 2}}, seed=0, workers=2)
     assert [Path(r.path).read_bytes() for r in alone] == [Path(r.path).read_bytes() for r in together]
+
+
+def test_recordings_come_split_by_split_with_collection_group_and_domain(tmp_path):
+    collections = {"clips": {"eval": 1, "sft": 1}, "laparoscopy_clips": {"sft": 1, "eval": 1}}
+    found = render(tmp_path, collections, out_of_domain=["clips"])
+    assert [(r.split, r.collection, r.domain) for r in found] == [
+        ("sft", "clips", "out"),
+        ("sft", "laparoscopy_clips", "in"),
+        ("eval", "clips", "out"),
+        ("eval", "laparoscopy_clips", "in"),
+    ]
+    assert all(recording.group == recording.video for recording in found)
+
+
+@pytest.mark.parametrize(
+    "collections, out_of_domain, message",
+    [
+        ({"dentistry": {"sft": 1}}, [], "collections: dentistry is unknown"),
+        ({"clips": {"train": 1}}, [], "collections.clips: train is unknown; the rendered world has warm_up"),
+        ({"clips": {"sft": 1}}, ["laparoscopy"], "out_of_domain: laparoscopy is unknown"),
+    ],
+)
+def test_unknown_names_are_refused(collections, out_of_domain, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        render(tmp_path, collections, out_of_domain=out_of_domain)
+
+
+def test_an_unknown_source_is_refused():
+    with pytest.raises(ValueError, match="source 'webcam' is unknown; choose one of rendered"):
+        make_source("webcam")
+
+
+def test_what_only_the_drawing_program_knows_is_not_written():
+    recording = sample("cataract")
+    adapter = TypeAdapter(Recording)
+    written = adapter.dump_json(recording)
+    assert b"shown" not in written
+    first = adapter.validate_json(written).intervals[0]
+    assert (first.window, first.label, first.attributes) == (
+        recording.intervals[0].window,
+        recording.intervals[0].label,
+        recording.intervals[0].attributes,
+    )
+    assert shown_in(first) == (first.window,) != shown_in(recording.intervals[0])
