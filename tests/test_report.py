@@ -17,7 +17,8 @@ TABLE = {  # sorted, as JSON on disk is; the first set is out of domain
     "rl": {"far": SCORES, "near": SCORES},
     "sft": {"far": WORSE, "near": WORSE},
 }
-PROTOCOL = {"judge": "exact", "eval_sets": [{"name": "far", "domain": "out"}, {"name": "near", "domain": "in"}]}
+SETS = [{"name": "far", "domain": "out", "tasks": 3}, {"name": "near", "domain": "in", "tasks": 5}]
+PROTOCOL = {"judge": "exact", "skim_frames": {"rl": 20, "sft": 8}, "eval_sets": SETS}
 
 
 @pytest.fixture
@@ -88,6 +89,12 @@ def test_metrics_of_a_run_without_a_protocol_still_make_a_readme(root):
     assert "| far | sft |" in (root / "README.md").read_text(), "the first set of the table"
 
 
+def test_systems_that_were_asked_different_tasks_still_have_an_order_of_sets(root):
+    write(root, protocol={**PROTOCOL, "eval_sets": {"rl": SETS, "sft": SETS[:1]}})
+    write_readme(root)
+    assert "| near | sft |" in (root / "README.md").read_text()
+
+
 def test_writing_twice_changes_nothing_more(root):
     write_readme(root)
     once = [(root / page).read_text() for page in ("README.md", "docs/results.md")]
@@ -110,12 +117,13 @@ def test_without_metrics_the_command_says_what_to_run(root):
         main([str(root / "metrics" / "evaluate.json"), "report.html"])
 
 
-def test_the_filmstrip_of_the_report_is_copied_and_a_missing_one_keeps_the_old(root, capsys):
+def test_pictures_of_the_report_are_copied_and_a_missing_one_keeps_the_old(root, capsys):
     (root / "docs" / "trajectory.png").write_bytes(b"old")
     write_readme(root)
-    assert (root / "docs" / "trajectory.png").read_bytes() == b"old" and "is kept" in capsys.readouterr().out
+    assert (root / "docs" / "trajectory.png").read_bytes() == b"old"
+    assert "docs/trajectory.png is kept as it is" in capsys.readouterr().out
     (root / "outputs" / "report").mkdir(parents=True)
-    (root / "outputs" / "report" / "trajectory.png").write_bytes(b"new")
+    (root / "outputs" / "report" / "near_success_0.png").write_bytes(b"new")
     write_readme(root)
     assert (root / "docs" / "trajectory.png").read_bytes() == b"new"
 
@@ -132,7 +140,7 @@ def test_the_longer_tables_come_from_the_metrics_and_a_study_that_was_not_run_is
     write(root, ablation_study={"seeds": [0, 1], "steps": 60, "splits": {"near": {"full": cell, "no_evidence": cell}}})
     page = results_section(metrics)
     for line in (
-        "judge exact",
+        "judge exact · tasks far 3 (out domain) · tasks near 5 (in domain)",
         "| near | +0.100 [+0.050, +0.150] |",
         "| tools | **+0.100** [+0.050, +0.200] |",
         "| no_evidence | **-0.300** [-0.400, -0.200] |",

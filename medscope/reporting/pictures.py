@@ -144,7 +144,7 @@ def suite_statistics(suite: Suite, path: Path) -> None:
         durations = [r.duration for r in suite.recordings if r.collection == collection]
         axes[0].hist(durations, bins=20, alpha=0.6, label=collection)
     axes[0].set_title("duration (s)", fontsize=9)
-    axes[0].legend(fontsize=7)
+    axes[0].legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=2)  # above, where it covers nothing
     asked = [task for task in suite.tasks if task.challenging and not task.free_text]
     axes[1].hist([task.evidence.length for task in asked if isinstance(task.evidence, Window)], bins=30)
     axes[1].set_title("length of window evidence (s)", fontsize=9)

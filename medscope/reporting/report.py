@@ -33,7 +33,12 @@ PAGE_COLUMNS = (
 )  # fmt: skip
 SYSTEMS = ("blind", "no_tools", "sft", "rl", "oracle")  # the rows of the README; the page has them all
 RECORDED = ("evaluate", "gains", "audit", "descriptions", "seeds", "baselines", "ablation_study")
-TRAJECTORY = ("outputs/report/trajectory.png", "docs/trajectory.png")  # from notebook 07 to the README
+PICTURES = {  # docs/ -> outputs/, of notebooks 07 and 08; {name}: the first in-domain eval set
+    "trajectory.png": "report/{name}_success_0.png",
+    "baselines.png": "baselines/baselines.png",
+    "ablation_study.png": "ablation_study/ablation_study.png",
+    "ablation_curves.png": "ablation_study/ablation_curves.png",
+}
 Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
 
 
@@ -61,16 +66,20 @@ def in_order(table: Table) -> dict[str, Mapping[str, Mapping[str, Any]]]:
 def sets_in_order(table: Table, protocol: Mapping[str, Any]) -> list[str]:
     """The names of the eval sets, in the order of metrics/protocol.json: in domain first."""
     present = list(next(iter(table.values())))
-    told = protocol.get("eval_sets", [])
-    ordered = [s["name"] for domain in ("in", "out") for s in told if s["domain"] == domain]
+    ordered = [s["name"] for domain in ("in", "out") for s in _eval_sets(protocol) if s["domain"] == domain]
     return [name for name in ordered if name in present] + [name for name in present if name not in ordered]
 
 
 def readme_section(metrics: Path) -> str:
     """The README's one table: the five systems on the first in-domain eval set."""
-    table, protocol = in_order(_needed(metrics / "evaluate.json")), _read(metrics / "protocol.json") or {}
+    table = in_order(_needed(metrics / "evaluate.json"))
     five = {system: table[system] for system in SYSTEMS if system in table} or table
-    return scores_table(five, README_COLUMNS, sets_in_order(table, protocol)[:1])
+    return scores_table(five, README_COLUMNS, [first_set(metrics)])
+
+
+def first_set(metrics: Path) -> str:
+    """The first in-domain eval set of metrics/protocol.json; without that file the first set of the benchmark."""
+    return sets_in_order(_needed(metrics / "evaluate.json"), _read(metrics / "protocol.json") or {})[0]
 
 
 def results_section(metrics: Path) -> str:
@@ -149,9 +158,17 @@ def _git(file: Path, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _line(values: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
-    return " · ".join(f"{name} {value}" for name, value in plain.items())
+def _eval_sets(protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Name, domain and tasks of the eval sets; those of the first system where systems were asked different tasks."""
+    told = protocol.get("eval_sets", [])
+    return next(iter(told.values())) if isinstance(told, dict) else told
+
+
+def _line(protocol: Mapping[str, Any]) -> str:
+    """How the numbers were made, in one line; a setting in which systems differ is left to the report."""
+    settings = {name: value for name, value in protocol.items() if not isinstance(value, list | dict)}
+    settings |= {f"tasks {s['name']}": f"{s['tasks']} ({s['domain']} domain)" for s in _eval_sets(protocol)}
+    return " · ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def _read(file: Path) -> Any:
@@ -174,15 +191,16 @@ def write_between_marks(page: Path, section: str) -> None:
 
 
 def write_readme(root: Path) -> None:
-    """Write the tables of README.md and docs/results.md below `root`, and copy the filmstrip of the report, if any."""
+    """Write the tables of README.md and docs/results.md below `root`; copy the pictures of outputs/ to docs/."""
     sections = {"README.md": readme_section(root / "metrics"), "docs/results.md": results_section(root / "metrics")}
     for page, section in sections.items():
         write_between_marks(root / page, section)
-    made, kept = (root / path for path in TRAJECTORY)
-    if made.exists():
-        shutil.copyfile(made, kept)
-    else:
-        print(f"{made} does not exist (notebook 07 draws it); {kept} is kept as it is")
+    for picture, source in PICTURES.items():
+        made = root / "outputs" / source.format(name=first_set(root / "metrics"))
+        if made.exists():
+            shutil.copyfile(made, root / "docs" / picture)
+        else:
+            print(f"docs/{picture} is kept as it is: {made} does not exist")
 
 
 def main(words: Sequence[str] | None = None) -> None:
