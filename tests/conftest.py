@@ -75,8 +75,9 @@ def policy():
 def caller(store, tiny_budget, operation, clip):
     """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues."""
     from medscope.agents.policy import tiny_policy
-    from medscope.training.sft import collate, trajectory_example
-    from medscope.suite.tasks import questions
+    from medscope.sources.rendered.language import LANGUAGE
+    from medscope.suite.tasks import closed_tasks
+    from medscope.training.examples import collate, trajectory_example
 
     policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, tiny_budget)
     windows = [(1.0, 3.0), (0.0, 6.0), (5.0, 2.0), (2.0, 5.0)]
@@ -89,9 +90,9 @@ def caller(store, tiny_budget, operation, clip):
             "<think>seen</think>" + call_text("get_frame", {"timestamp": start}),
             "<think>seen</think><answer>yes</answer>",
         )
-        question = next(q for q in questions(recording, np.random.default_rng(0)))
-        trajectory = Trajectory(question.id, turns[: 3 if number % 2 else 2] if number else (turns[0], turns[2]))
-        examples.append(trajectory_example(policy, trajectory, question, recording.path, environment))
+        task = closed_tasks(recording, LANGUAGE, np.random.default_rng(0))[0]
+        trajectory = Trajectory(task, turns[: 3 if number % 2 else 2] if number else (turns[0], turns[2]))
+        examples.append(trajectory_example(policy, trajectory, environment))
     batch = collate(policy, examples)
     optimiser = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
     for _ in range(60):
@@ -104,6 +105,8 @@ def caller(store, tiny_budget, operation, clip):
 @pytest.fixture
 def endpoint(monkeypatch, tmp_path):
     """`endpoint(replies)`: a client of a real server with these replies (a number: that status), and the server."""
+    from medscope.evaluation.endpoint import Endpoint
+
     servers = []
 
     def made(replies, **settings):
