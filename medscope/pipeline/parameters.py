@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medscope.environment.tools import ToolBudget
+if TYPE_CHECKING:
+    from medscope.environment import ToolBudget
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = {
@@ -26,10 +27,21 @@ NOTEBOOKS = {
     "ablations": "notebooks/05_ablations.ipynb",
     "evaluate": "notebooks/06_evaluate.ipynb",
     "report": "notebooks/07_report.ipynb",
+    "studies": "notebooks/08_studies.ipynb",
 }
 # Sections of params.yaml that are no stage's: values shared by stages, and what is laid over the section of a stage.
 WORLD = "world"
-OVERLAYS = ("ablation", "ablation_overrides", "baselines", "systems", "study_systems")
+OVERLAYS = (
+    "blind",
+    "systems",
+    "ablation",
+    "ablation_overrides",
+    "ablation_evaluation",
+    "sft_baselines",
+    "grpo_baselines",
+    "baseline_evaluation",
+    "study_tables",
+)
 INJECTED = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
 
 
@@ -82,8 +94,10 @@ def prepare_process() -> None:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
 
 
-def tool_budget(parameters: Mapping[str, Any]) -> ToolBudget:
+def tool_budget(parameters: Mapping[str, Any]) -> "ToolBudget":
     """The tool budget among a stage's parameters."""
+    from medscope.environment import ToolBudget  # here, so that the launcher starts without torch
+
     return ToolBudget(
         **{field.name: parameters[field.name] for field in fields(ToolBudget) if field.name in parameters}
     )
@@ -134,12 +148,12 @@ def typed(name: str, value: Any, declared: Any) -> Any:
     raise StageError(f"{name} is {value!r}, the notebook declares a {kind.__name__} such as {declared!r}")
 
 
-def read_parameters(file: Path = ROOT / "params.yaml") -> dict[str, Any]:
+def read_parameters() -> dict[str, Any]:
     """The sections of params.yaml; StageError for a section that nothing reads, or a key of `world` no stage has."""
-    sections = yaml.safe_load(file.read_text())
-    refuse_unknown(file.name, sections, (WORLD, *NOTEBOOKS, *OVERLAYS))
+    sections = yaml.safe_load((ROOT / "params.yaml").read_text())
+    refuse_unknown("params.yaml", sections, (WORLD, *NOTEBOOKS, *OVERLAYS))
     shared = {name for stage in NOTEBOOKS for name in declared_parameters(notebook_of(stage))}
-    refuse_unknown(f"section {WORLD} of {file.name}", sections.get(WORLD) or {}, sorted(shared))
+    refuse_unknown(f"section {WORLD} of params.yaml", sections.get(WORLD) or {}, sorted(shared))
     return sections
 
 

@@ -1,38 +1,48 @@
 """Presets, e.g. presets/qwen2.5-vl-7b.yaml, as the `-S` words of `dvc exp run`: `make repro PRESET=qwen2.5-vl-7b`.
 
-Several are laid over one another, the last wins: `PRESET="qwen2.5-vl-7b vllm"`. A preset names sections and parameters
-as params.yaml does; its section `world` holds for every stage that has the parameter, so that frames and pixels cannot
-differ between stages.
+A preset names sections and parameters as params.yaml does: `world` is params.yaml's `world`, which every stage takes.
+The own section of a stage wins. Presets are laid over one another, the last wins: `PRESET="qwen2.5-vl-7b vllm"`.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from medscope.pipeline.stage import NOTEBOOKS, ROOT, StageError, declared_parameters, read_parameters, typed
+from medscope.pipeline.parameters import (
+    NOTEBOOKS,
+    ROOT,
+    WORLD,
+    StageError,
+    declared_parameters,
+    notebook_of,
+    read_parameters,
+    refuse_unknown,
+    typed,
+)
 
 
 def settings(preset: Path) -> dict[str, Any]:
     """`section.name` -> value of every parameter that a preset changes.
 
-    Raises StageError naming what params.yaml does not have, or a value of another type than the notebook's.
+    Raises StageError naming what params.yaml or the notebook does not have, or a value of another type than declared.
     """
-    given, known = yaml.safe_load(preset.read_text()), read_parameters()
-    shared = given.pop("world", {})
+    given = yaml.safe_load(preset.read_text())
+    refuse_unknown(preset.name, given, (WORLD, *NOTEBOOKS))
     found = {}
-    for section in [name for name in NOTEBOOKS if name in known]:
-        own = {name: value for name, value in shared.items() if name in known[section]} | given.pop(section, {})
-        declared = declared_parameters(ROOT / "notebooks" / f"{NOTEBOOKS[section]}.ipynb")
-        for name, value in own.items():
-            if name not in declared:
-                raise StageError(f"{preset.name}: params.yaml has no {section}.{name}")
+    for section, values in given.items():
+        declared = known_parameters(section)
+        refuse_unknown(f"{preset.name}: section {section}", values, declared)
+        for name, value in values.items():
             found[f"{section}.{name}"] = typed(f"{section}.{name}", value, declared[name])
-    if given:
-        raise StageError(f"{preset.name}: params.yaml has no section {', '.join(given)}")
     return found
+
+
+def known_parameters(section: str) -> Mapping[str, Any]:
+    """Name -> a value of the right type for everything that the section may hold."""
+    return read_parameters()[WORLD] if section == WORLD else declared_parameters(notebook_of(section))
 
 
 def laid_over(names: Sequence[str]) -> dict[str, Any]:
@@ -47,14 +57,18 @@ def laid_over(names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def words(chosen: Mapping[str, Any]) -> Iterable[str]:
+    """What `dvc exp run` is told; `++` also sets a value that a stage has from `world` so far."""
+    for name, value in chosen.items():
+        yield f"-S ++{name}={str(value).lower() if isinstance(value, bool) else value}"
+
+
 def main() -> None:
     """Command line: names of presets; prints the words for `dvc exp run`."""
     try:
-        chosen = laid_over(sys.argv[1:])
+        print(" ".join(words(laid_over(sys.argv[1:]))))
     except StageError as error:
         sys.exit(str(error))
-    words = {name: str(value).lower() if isinstance(value, bool) else value for name, value in chosen.items()}
-    print(" ".join(f"-S {name}={value}" for name, value in words.items()))
 
 
 if __name__ == "__main__":

@@ -61,9 +61,10 @@ def code_files(stage: str) -> list[Path]:
     return sorted(file for file in found if "__pycache__" not in file.parts)
 
 
-def read_stages(file: Path = ROOT / "dvc.yaml") -> dict[str, dict[str, Any]]:
+def read_stages() -> dict[str, dict[str, Any]]:
     """The stages of dvc.yaml; of a matrix or `foreach` the template of its members."""
-    return {name: stage.get("do", stage) for name, stage in yaml.safe_load(file.read_text())["stages"].items()}
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 
 def stage_inputs(parameters: Parameters) -> list[str]:
@@ -77,8 +78,9 @@ def stage_inputs(parameters: Parameters) -> list[str]:
     return found
 
 
-def recorded_hashes(locks: Iterable[Path] = (ROOT / "dvc.lock", ROOT / "studies" / "dvc.lock")) -> dict[str, str]:
+def recorded_hashes() -> dict[str, str]:
     """Path -> MD5 of everything that a stage has made, as DVC recorded it when the stage ended."""
+    locks = (ROOT / "dvc.lock", ROOT / "studies" / "dvc.lock")
     stages = [yaml.safe_load(lock.read_text())["stages"] for lock in locks if lock.exists()]
     outs = [out for found in stages for stage in found.values() for out in stage.get("outs", [])]
     return {out["path"]: out["md5"] for out in outs if "md5" in out}

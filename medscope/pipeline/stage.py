@@ -35,7 +35,11 @@ class Killed(SystemExit):
 
 
 def run_name(parameters: Parameters) -> str:
-    """The run's name in outputs/ and MLflow: the variant of a training, else the stage."""
+    """The run's name in outputs/, metrics/ and MLflow: variant of a training, system of an evaluation, study, stage."""
+    if parameters.stage == "evaluate":
+        return f"evaluate/{parameters['system']}"
+    if parameters.stage == "studies":
+        return f"studies/{parameters['study']}"
     return parameters.get("variant", parameters.stage)
 
 
