@@ -4,10 +4,11 @@ Frames: transformers' SDPA path calls the kernel once per frame and layer, which
 than all else (SFT step of the tiny profile: about twice as slow). The result is the same; the registered name starts
 with `flash` because only such implementations are handed the frame boundaries (`cu_seq_lens_q`).
 
-Prompts: the rollouts of a group share the keys of their prompt. No rollout keeps a copy or moves one at every token; a
-response of many tokens copies them for the moment of one layer, to be attended by SDPA. Scores, softmax and the two
-parts' sum are float32 whatever the model's dtype, as inside SDPA's kernels: rounded to bfloat16 before the softmax,
-they would make the sampled log-probabilities differ from those of the update.
+Prompts: the rollouts of a group share the keys of their prompt, no rollout keeps a copy. In float32 one token attends
+to the shared keys and to its own in two parts under one softmax, and moves nothing. A response of many tokens, and any
+token in bfloat16, copies the shared keys for the moment of one layer and is attended by SDPA: its kernels keep scores
+in float32 and round in the same way for a sampled token and in the update. Two parts in bfloat16 would round otherwise,
+and the log-probabilities of sampling and update would differ several times as much (tests/test_attention.py).
 """
 
 from collections.abc import Sequence
@@ -94,15 +95,15 @@ class Prefix:
         return torch.cat([keys, key], 2), torch.cat([values, value], 2), torch.cat([seen, mask], 3)
 
     def attend(self, layer: int, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attention of one token's scaled float32 queries [rows, kv heads, n, dim] to their prompts alone: output, and
-        the log of the softmax's denominator [rows, kv heads, n, 1], both float32."""
+        """Attention of one token's scaled queries [rows, kv heads, n, dim] to their prompts alone, in float32: output,
+        and the log of the softmax's denominator [rows, kv heads, n, 1]."""
         keys, values = self.layers[layer]
         table, place = self.slots
         _, heads, n, dim = query.shape
         packed = query[table].transpose(1, 2).reshape(len(table), heads, -1, dim)
-        scores = packed @ keys.float().transpose(2, 3) + self.bias
+        scores = packed @ keys.transpose(2, 3) + self.bias
         total = scores.logsumexp(-1, keepdim=True)
-        output = (scores - total).exp() @ values.float()
+        output = (scores - total).exp() @ values
 
         def by_row(x: torch.Tensor) -> torch.Tensor:
             return x.view(len(table), heads, table.shape[1], n, -1).transpose(1, 2).flatten(0, 1)[place]
@@ -125,19 +126,19 @@ def prefix_attention(
     query [rows, heads, width, dim], key, value [rows, kv heads, columns, dim], attention_mask [rows, 1, width, columns]
     (true where a column is seen; None: causal, without a prefix or earlier columns); to [rows, width, heads, dim].
     """
-    if prefix is not None and query.shape[2] > 1:
+    if prefix is not None and (query.shape[2] > 1 or query.dtype != torch.float32):
         key, value, attention_mask = prefix.before(module.layer_idx, key, value, attention_mask)
         prefix = None
     if prefix is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     rows, heads, _, dim = query.shape
-    grouped = query.float().reshape(rows, key.shape[1], -1, dim) * scaling  # heads beside the kv head that they share
-    scores = (grouped @ key.float().transpose(2, 3)).masked_fill(~attention_mask, -torch.inf)
+    grouped = query.reshape(rows, key.shape[1], -1, dim) * scaling  # query heads beside the kv head that they share
+    scores = (grouped @ key.transpose(2, 3)).masked_fill(~attention_mask, -torch.inf)
     own_total = scores.logsumexp(-1, keepdim=True)
-    own = (scores - own_total).exp() @ value.float()
+    own = (scores - own_total).exp() @ value
     shared, shared_total = prefix.attend(module.layer_idx, grouped)
     output = torch.lerp(own, shared, torch.sigmoid(shared_total - own_total))
-    return output.to(query).reshape(rows, 1, heads, dim), None
+    return output.reshape(rows, 1, heads, dim), None
 
 
 AttentionInterface.register(FRAME_ATTENTION, frame_attention)
