@@ -1,4 +1,4 @@
-"""The scripted teacher, and what is kept of the trajectories that it makes in the real environment."""
+"""The scripted teacher as an agent, and what is kept of the trajectories that it makes in the real environment."""
 
 from collections import Counter
 from dataclasses import replace
@@ -6,85 +6,146 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medscope.environment.dialogue import execute_call, find_tool_call, is_well_formed, parse_answer, parse_tool_call
-from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.agents.protocol import run_episode
+from medscope.environment import ClinicalVideoEnvironment
+from medscope.environment.environment import step
+from medscope.environment.grammar import find_tool_call, is_well_formed, parse_answer, parse_tool_call
+from medscope.environment.tools import skim_seconds
 from medscope.evaluation.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
-from medscope.records import Timestamp, Window
-from medscope.suite.tasks import CHALLENGING, questions
-from medscope.suite.teachers.scripted import Teacher
-from medscope.suite.trajectories import MIN_WINDOW_IOU, executed_trajectory, make_trajectories
-from medscope.environment.tools import skim_seconds
+from medscope.records import Interval, Timestamp, Window
+from medscope.sources.rendered.language import LANGUAGE
+from medscope.suite.tasks import closed_tasks
+from medscope.suite.teachers.scripted import UNSEEN, ScriptedTeacher, oracle_turn
+from medscope.suite.trajectories import MIN_WINDOW_IOU, faults, make_trajectories
 
 
 def ask(recording):
-    return questions(recording, np.random.default_rng(0))
+    return closed_tasks(recording, LANGUAGE, np.random.default_rng(0))
 
 
-def of_kind(recording, kind, phase=None):
-    return next(q for q in ask(recording) if q.kind == kind and q.phase == (phase or q.phase))
+def of_kind(recording, kind, subject=None):
+    return next(task for task in ask(recording) if task.kind == kind and task.subject == (subject or task.subject))
 
 
-def teach(recording, question, budget, boundary_slack=0.0):
+def teach(recording, task, budget, boundary_slack=0.0, tools=True, teacher=ScriptedTeacher):
     seconds = skim_seconds(recording.duration, budget.skim_frames)
-    return Teacher(recording, question, seconds, recording.duration, boundary_slack, [0])
+    rng = np.random.default_rng(0)
+    return teacher(task, recording, seconds, recording.duration, boundary_slack, rng, tools=tools)
 
 
-def test_the_teacher_writes_well_formed_turns_about_seconds_of_the_skim(recording, tiny_budget):
-    shown = {*skim_seconds(recording.duration, tiny_budget.skim_frames), round(recording.duration)}
-    for question in ask(recording):
+def said(*seconds):
+    """A dialogue in which one look has shown these seconds."""
+    frames = [{"type": "image", "image": None, "second": second} for second in seconds]
+    return [
+        {"role": "user", "content": "the question"},
+        {"role": "assistant", "content": "a call"},
+        {"role": "tool", "content": frames},
+    ]
+
+
+def test_episodes_are_well_formed_and_look_at_seconds_of_the_skim(recording, environment, tiny_budget):
+    anchors = {*skim_seconds(recording.duration, tiny_budget.skim_frames), round(recording.duration)}
+    for task in ask(recording):
         for boundary_slack in (0, 0.5, 1):
-            teacher = teach(recording, question, tiny_budget, boundary_slack)
-            assert is_well_formed(teacher.turns()) and is_well_formed([teacher.direct_turn()])
-            name, arguments = parse_tool_call(find_tool_call(teacher.turns()[0]))
-            assert name == "crop_video" and set(arguments.values()) <= shown
-            assert len(teacher.turns()) == (2 if isinstance(question.evidence, Window) else 3)
+            trajectory = run_episode(teach(recording, task, tiny_budget, boundary_slack), task, environment)
+            assert is_well_formed(list(trajectory.turns))
+            looks = 0 if task.kind == "order" else 1 if isinstance(task.evidence, Window) else 2
+            assert [call.name for call in trajectory.calls] == ["crop_video", "get_frame"][:looks]
+            assert len(trajectory.turns) == looks + 1 and all(call.executed for call in trajectory.calls)
+            assert not looks or set(trajectory.calls[0].arguments.values()) <= anchors
+            direct = run_episode(teach(recording, task, tiny_budget, tools=False), task, environment, tools=False)
+            assert is_well_formed(list(direct.turns)) and not direct.calls and not direct.tools
 
 
-def test_the_teacher_looks_around_the_evidence_and_caution_looks_wider(recording, tiny_budget):
+def test_the_teacher_looks_around_the_evidence_and_slack_looks_wider(recording, tiny_budget):
     seconds = skim_seconds(recording.duration, tiny_budget.skim_frames)
     gap = max(np.diff([*seconds, recording.duration]))
-    for question in ask(recording):
-        careful, bold = (teach(recording, question, tiny_budget, boundary_slack).window() for boundary_slack in (1, 0))
+    for task in ask(recording):
+        careful, bold = (teach(recording, task, tiny_budget, boundary_slack).window() for boundary_slack in (1, 0))
         assert careful.start <= bold.start and bold.end <= careful.end and careful.length > bold.length
-        evidence = question.evidence
+        evidence = task.evidence
         if isinstance(evidence, Timestamp):
             assert bold.contains(evidence.time)
         else:  # each edge is the next second of the skim
             assert 0 <= bold.start - evidence.start < gap and 0 <= bold.end - evidence.end < gap
 
 
+def test_details_are_named_only_after_a_frame_that_shows_them(operation, tiny_budget):
+    task = of_kind(operation, "instrument", "capsulorhexis")
+    scene = next(interval for interval in operation.intervals if interval.label == task.subject)
+    stretch = scene.shown[1]
+    before = (scene.shown[0].end + stretch.start) / 2
+    for seconds, answer in (((before, stretch.start + 0.5), task.reference.text), ((before,), UNSEEN), ((), UNSEEN)):
+        teacher = teach(operation, task, tiny_budget)
+        teacher.next_turn([])
+        turn = teacher.next_turn(said(*seconds))
+        assert parse_answer(turn) == answer
+        assert (scene.attributes["instrument"] in turn) == (answer != UNSEEN)
+
+
+def test_a_window_is_known_without_the_details(operation, tiny_budget):
+    task = of_kind(operation, "grounding", "capsulorhexis")
+    teacher = teach(operation, task, tiny_budget)
+    teacher.next_turn([])
+    turn = teacher.next_turn(said(0.0))
+    assert turn.startswith("<think>capsulorhexis</think>") and exact_judge(parse_answer(turn), task.reference) == 1
+
+
+def test_details_of_a_plain_interval_can_be_seen_everywhere_in_it(operation, tiny_budget):
+    plain = replace(operation, intervals=tuple(Interval(i.window, i.label, i.attributes) for i in operation.intervals))
+    task = of_kind(operation, "instrument", "capsulorhexis")
+    teacher = teach(plain, task, tiny_budget)
+    teacher.next_turn([])
+    assert parse_answer(teacher.next_turn(said(task.evidence.start))) == task.reference.text
+
+
+def test_the_oracle_crops_the_evidence_and_needs_no_skim_that_shows_it(operation, tiny_budget):
+    task = of_kind(operation, "instrument", "capsulorhexis")
+    for budget in (tiny_budget, replace(tiny_budget, skim_frames=1)):  # a skim of one frame shows the incision alone
+        _, arguments = parse_tool_call(find_tool_call(oracle_turn(task, operation, budget)))
+        assert arguments == {"start_time": task.evidence.start, "end_time": task.evidence.end}
+
+
 def make(recording, asked, environment, boundary_slack=0.5, direct_share=0.5):
-    return make_trajectories(asked, {recording.video: recording}, environment, boundary_slack, direct_share, seed=0)
+    recordings = {recording.video: recording}
+    return make_trajectories(asked, recordings, environment, LANGUAGE.describe, boundary_slack, direct_share, seed=0)
 
 
 def test_trajectories_that_are_kept_pass_format_answer_and_window(recording, environment):
-    asked = {question.id: question for question in ask(recording)}
-    kept, rejected = make(recording, list(asked.values()), environment)
+    asked = ask(recording)
+    kept, rejected = make(recording, asked, environment)
     with_tools = [trajectory for trajectory in kept if trajectory.tools]
-    assert len(with_tools) >= 0.9 * sum(q.kind in CHALLENGING for q in asked.values())
+    assert len(with_tools) >= 0.9 * sum(task.challenging for task in asked)
     assert set(rejected) <= {"window", "answer"}
     for trajectory in kept:
-        assert is_well_formed(list(trajectory.turns))
+        assert is_well_formed(list(trajectory.turns)) and trajectory.task in asked
         assert trajectory.tools == bool(trajectory.calls) == (len(trajectory.turns) > 1)
     for trajectory in with_tools:
-        question = asked[trajectory.question]
-        assert question.kind in CHALLENGING and all(call.executed for call in trajectory.calls)
-        assert exact_judge(parse_answer(trajectory.turns[-1]), question.answer) == 1
-        crop = next(call for call in reversed(trajectory.calls) if call.name == "crop_video")
-        window = Window(crop.arguments["start_time"], crop.arguments["end_time"])
-        assert temporal_iou(window, evidence_window(question.evidence)) >= MIN_WINDOW_IOU
+        task = trajectory.task
+        assert task.challenging and all(call.executed for call in trajectory.calls)
+        assert exact_judge(parse_answer(trajectory.turns[-1]), task.reference) == 1
+        window = next(call.looked for call in reversed(trajectory.calls) if call.name == "crop_video")
+        assert temporal_iou(window, evidence_window(task.evidence)) >= MIN_WINDOW_IOU
         environment.reset(path=recording.path)
         for turn in trajectory.turns[:-1]:
-            execute_call(environment, turn)
-        assert tuple(environment._calls) == trajectory.calls  # they are what the turns really call
+            step(environment, turn)
+        assert tuple(environment.trace.calls) == trajectory.calls  # they are what the turns really call
 
 
-def test_easy_questions_and_a_share_of_the_others_are_answered_without_tools(operation, environment):
+def test_trajectories_come_in_the_order_of_their_tasks(operation, clip, environment):
+    """They are made video by video, so that the store decodes each once."""
+    asked = [task for pair in zip(ask(clip), ask(operation), strict=False) for task in pair]
+    recordings = {recording.video: recording for recording in (operation, clip)}
+    kept, _ = make_trajectories(asked, recordings, environment, LANGUAGE.describe, 0.0, 0.0, seed=0)
+    assert [trajectory.task for trajectory in kept] == asked
+
+
+def test_easy_tasks_and_a_share_of_the_others_are_answered_without_tools(operation, environment):
     asked = ask(operation)
     for share in (0, 1):
-        direct = {t.question for t in make(operation, asked, environment, direct_share=share)[0] if not t.tools}
-        assert direct == {q.id for q in asked if q.kind == "order" or share}
+        direct = {t.task for t in make(operation, asked, environment, direct_share=share)[0] if not t.tools}
+        assert direct == {task for task in asked if task.kind == "order" or share}
 
 
 def test_the_same_seed_makes_the_same_trajectories(operation, environment):
@@ -95,54 +156,51 @@ def test_the_same_seed_makes_the_same_trajectories(operation, environment):
     "changes, reasons",
     [
         ({}, []),
-        ({"answer": "from 100 to 140 s"}, ["answer"]),
+        ({"reference": Window(100, 140)}, ["answer"]),
         ({"evidence": Window(100, 140)}, ["window"]),
-        ({"answer": "from 100 to 140 s", "evidence": Window(100, 140)}, ["answer", "window"]),
+        ({"reference": Window(100, 140), "evidence": Window(100, 140)}, ["answer", "window"]),
     ],
 )
-def test_a_teacher_that_is_wrong_about_the_question_is_rejected(changes, reasons, operation, environment, tiny_budget):
-    question = replace(of_kind(operation, "grounding", "capsulorhexis"), **changes)  # it takes place from 30 to 76 s
-    teacher = teach(operation, question, tiny_budget)
-    _, found = executed_trajectory(teacher, teacher.turns(), operation.path, environment)
-    assert found == reasons
-    kept, rejected = make(operation, [question], environment, boundary_slack=0, direct_share=0)
+def test_a_teacher_that_is_wrong_about_the_task_is_rejected(changes, reasons, operation, environment, tiny_budget):
+    task = replace(of_kind(operation, "grounding", "capsulorhexis"), **changes)  # it takes place from 30 to 76 s
+    assert faults(run_episode(teach(operation, task, tiny_budget), task, environment)) == reasons
+    kept, rejected = make(operation, [task], environment, boundary_slack=0, direct_share=0)
     assert (len(kept), rejected) == (0 if reasons else 1, Counter(reasons))
 
 
-class Sloppy(Teacher):
+class Sloppy(ScriptedTeacher):
     """Forgets to think before it answers."""
 
-    def dense_turn(self, window):
-        return super().dense_turn(window).partition("</think>")[2]
+    def dense_turn(self, window, seen):
+        return super().dense_turn(window, seen).partition("</think>")[2]
 
 
-class Astray(Teacher):
+class Astray(ScriptedTeacher):
     """Looks at the end of the video, whatever was asked."""
 
     def window(self):
         return Window(self.anchors[-3], self.anchors[-1])
 
 
-class Distracted(Teacher):
+class Distracted(ScriptedTeacher):
     """Names another instrument than the one that it was shown."""
 
-    def dense_turn(self, window):
-        return super().dense_turn(window).replace(f"<answer>{self.question.answer}", "<answer>crayon")
+    def dense_turn(self, window, seen):
+        return super().dense_turn(window, seen).replace(f"<answer>{self.task.reference.text}", "<answer>crayon")
 
 
 @pytest.mark.parametrize(
-    "kind, reasons",
-    [(Sloppy, ["format"]), (Distracted, ["answer"]), (Astray, ["unseen in the looks", "window"])],
+    "teacher, reasons",
+    [(Sloppy, ["format"]), (Distracted, ["answer"]), (Astray, ["answer", "window"])],
 )
-def test_a_careless_teacher_is_rejected(kind, reasons, operation, environment, tiny_budget):
-    question = of_kind(operation, "instrument", "capsulorhexis")
-    seconds = skim_seconds(operation.duration, tiny_budget.skim_frames)
-    teacher = kind(operation, question, seconds, operation.duration, 0.0, [0])
-    assert executed_trajectory(teacher, teacher.turns(), operation.path, environment)[1] == reasons
+def test_a_careless_teacher_is_rejected(teacher, reasons, operation, environment, tiny_budget):
+    task = of_kind(operation, "instrument", "capsulorhexis")
+    trajectory = run_episode(teach(operation, task, tiny_budget, teacher=teacher), task, environment)
+    assert faults(trajectory) == reasons
 
 
-def test_a_phase_that_the_skim_does_not_see_is_not_taught(operation, store, tiny_budget):
+def test_a_label_that_the_skim_does_not_see_is_not_taught(operation, store, tiny_budget):
     environment = ClinicalVideoEnvironment(store, replace(tiny_budget, skim_frames=1))  # sees second 0 alone
     kept, rejected = make(operation, ask(operation), environment, direct_share=1)
-    assert {t.question.split(":")[1] for t in kept} <= {"incision"}
-    assert rejected["unseen in the skim"] == sum(q.phase != "incision" for q in ask(operation))
+    assert {trajectory.task.subject for trajectory in kept} <= {"incision"}
+    assert rejected["unseen in the skim"] == sum(task.subject != "incision" for task in ask(operation))
