@@ -14,7 +14,7 @@ from medscope.environment.grammar import window_text
 from medscope.environment.tools import ToolBudget, crop_seconds, skim_seconds
 from medscope.records import Interval, Recording, Task, Timestamp, WarmUpExample, Window
 from medscope.suite.tasks import GROUNDING, ORDER
-from medscope.suite.teachers.scripted import ScriptedTeacher, storyline_thought, widened
+from medscope.suite.teachers.scripted import ScriptedTeacher, skim_thought, widened
 
 FEWEST_FRAMES = 3  # of an excerpt
 LATEST_SECOND = 240  # of an excerpt's clock
@@ -48,7 +48,7 @@ def captioned_examples(
         asked = int(rng.integers(frames))
         seen = Window(seconds[asked], [*seconds, end][asked + 1])
         story = [*zip(captions, seconds, strict=True), ("end", end)]
-        thought = storyline_thought(captions[asked], story, seen, "answer")
+        thought = skim_thought(captions[asked], story, seen, "answer")
         answer = widened(seen, [*seconds, end], 0, boundary_slack, rng)
         example = WarmUpExample(
             video="",

@@ -71,7 +71,7 @@ class ScriptedTeacher:
     def thought(self, plan: str) -> str:
         """The thought before a look or an answer. A subject that the skim does not show stands at its evidence."""
         seen = self.hypothesis() or evidence_window(self.task.evidence)
-        return storyline_thought(self.task.subject or WHOLE, self.story, seen, plan, self.at_instant)
+        return skim_thought(self.task.subject or WHOLE, self.story, seen, plan, self.at_instant)
 
     def window(self) -> Window:
         """The window to crop, edges on seconds that the skim has shown; around an instant at least one to each side."""
@@ -146,7 +146,7 @@ def storyline(recording: Recording, seconds: Sequence[int], end: float) -> list[
     return [*told, ("end", round(end))]
 
 
-def storyline_thought(
+def skim_thought(
     label: str, story: Sequence[tuple[str, int]], seen: Window, plan: str, at_instant: bool = False
 ) -> str:
     """`find X | A 0 B 21 X 34 C 64 end 150 | X 34 64 | look`: the skim with its time anchors, then a hypothesis."""
