@@ -8,6 +8,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from medscope.pipeline.stage import attempt
 from medscope.reporting import pictures
 from medscope.reporting.page import export
 
@@ -74,8 +75,11 @@ def test_a_table_shows_whole_cells_three_digits_and_a_dash_for_what_is_missing(t
     assert cells == [long, "0.988", "–", "–", "–", "3"]
 
 
-def test_a_notebook_that_cannot_be_read_is_an_error_of_the_export(tmp_path):
-    """The launcher collects it and ends with the notebook's own error; see test_stage."""
-    (tmp_path / "07_report.ipynb").write_text('{"cells": [')
+def test_a_damaged_notebook_does_not_hide_the_error_of_its_stage(tmp_path):
+    """A disk that fills up leaves half a notebook: the launcher gets a sentence and ends with its own error."""
+    executed = tmp_path / "07_report.ipynb"
+    executed.write_text('{"cells": [')
     with pytest.raises(nbformat.reader.NotJSONError):
-        export(tmp_path / "07_report.ipynb", finished=False)
+        export(executed, finished=False)
+    problems = attempt("the page", lambda: export(executed, finished=False))
+    assert len(problems) == 1 and problems[0].startswith("the page could not be written: NotJSONError")
