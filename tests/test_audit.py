@@ -125,6 +125,7 @@ def test_the_table_of_the_audit_by_hand():
     row = rows["sft set"]
     assert row["right"] == 3
     assert row["contains_evidence"] == pytest.approx(2 / 3)  # the second crop is too large, and contains it
+    assert row["evidence_precision"] == pytest.approx((1 + 0.1 + 0) / 3)  # and this says so
     assert row["wrong_window"] == pytest.approx(1 / 3)
     assert (row["flip_elsewhere"], row["flip_other_video"], row["flip_blank"]) == (pytest.approx(1 / 3), 1, 0)
     assert row["flip_blank_ci"] == [0, 0] and row["calls"] == 1 and row["tool_frames"] == 8

@@ -11,7 +11,7 @@ import numpy as np
 
 from medscope.evaluation.benchmark import look_iou
 from medscope.evaluation.predictions import Prediction, aligned, by_set
-from medscope.metrics import bootstrap_interval, evidence_recall
+from medscope.metrics import bootstrap_interval, evidence_precision, evidence_recall
 
 Swap = Literal["elsewhere", "other_video", "blank"]
 SWAPS: tuple[Swap, ...] = ("elsewhere", "other_video", "blank")
@@ -39,14 +39,17 @@ def audit_table(
 def audit(system: str, predictions: Sequence[Prediction], replays: Sequence[Prediction]) -> dict[str, Any]:
     """Of the right answers that were replayed, on one eval set: shares with 95 % intervals (None if there are none).
 
-    `contains_evidence`: the last call looked at the evidence, by `evidence_recall`. `wrong_window`: it did not, and its
-    IoU with the evidence is less than .3. `flip_<swap>`: the answer is not right when the tools show other frames.
+    `contains_evidence`: the last call looked at the evidence, by `evidence_recall`; a crop of the whole video does.
+    `evidence_precision`: the share of the last look that is evidence. `wrong_window`: the last call did not look at the
+    evidence, and its IoU with it is less than .3. `flip_<swap>`: the answer is not right when the tools show other
+    frames.
     """
     swapped = {swap: [p for p in replays if p.system == replay_name(system, swap)] for swap in SWAPS}
     right = aligned(predictions, swapped[SWAPS[0]])
     contains = [evidence_recall(p.last_look, p.task.evidence) for p in right]
     columns = {
         "contains_evidence": contains,
+        "evidence_precision": [evidence_precision(p.last_look, p.task.evidence) for p in right],
         "wrong_window": [float(not c and look_iou(p) < WRONG_WINDOW) for p, c in zip(right, contains, strict=True)],
         **{f"flip_{swap}": [float(p.accuracy < 1) for p in aligned(swapped[swap], right)] for swap in SWAPS},
     }
