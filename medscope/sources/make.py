@@ -3,10 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+from medscope.sources.published import medvideocap, ophvl, surgvidlm
 from medscope.sources.rendered.source import RenderedSource
 from medscope.sources.source import Source
+from medscope.sources.videos import DicomSource, FolderSource, SegmentsSource
 
-SOURCES: dict[str, Callable[..., Source]] = {"rendered": RenderedSource}
+SOURCES: dict[str, Callable[..., Source]] = {
+    "rendered": RenderedSource,
+    "folder": FolderSource,
+    "dicom": DicomSource,
+    "segments": SegmentsSource,
+    "ophvl": ophvl,
+    "medvideocap": medvideocap,
+    "surgvidlm": surgvidlm,
+}
 
 
 def make_source(name: str, **settings: Any) -> Source:

@@ -1,0 +1,1 @@
+"""Annotation formats: readers of many, writers of those in which clinicians review."""
