@@ -10,12 +10,15 @@ export DVC_NO_ANALYTICS = 1
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro smoke test test-fast lint format notebook mlflow seeds baselines ablation-study readme benchmarks lock clean
+.PHONY: help install repro smoke test test-fast coverage lint format deps notebook mlflow seeds baselines \
+	ablation-study readme benchmarks lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "MedScope needs Python 3.11; '$(PYTHON)' is not. Give its path: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -29,12 +32,12 @@ ifdef PRESET
 else
 	$(RUN) dvc repro
 endif
-	@$(BIN)/python -m medscope.reporting.report metrics/evaluate.json outputs/evaluate/06_evaluate.html
+	@$(BIN)/python -m medscope.reporting.report metrics/evaluate.json outputs/report/07_report.html
 
 smoke: $(READY)  ## the whole chain at smoke scale, in smoke/
 	rm -rf smoke
 	$(RUN) python -m medscope.pipeline.stage --smoke all
-	@$(BIN)/python -m medscope.reporting.report smoke/metrics/evaluate.json smoke/outputs/evaluate/06_evaluate.html
+	@$(BIN)/python -m medscope.reporting.report smoke/metrics/evaluate.json smoke/outputs/report/07_report.html
 
 test: $(READY)  ## all tests
 	$(RUN) pytest
@@ -42,15 +45,22 @@ test: $(READY)  ## all tests
 test-fast: $(READY)  ## the tests that take seconds
 	$(RUN) pytest -m "not slow"
 
-lint: $(READY)  ## ruff, formatting, notebooks without outputs
+coverage: $(READY)  ## all tests, and which lines of the package they ran
+	$(RUN) pytest --cov=medscope --cov-report=term-missing:skip-covered
+
+lint: $(READY)  ## ruff, formatting, imports between rooms, notebooks without outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 format: $(READY)  ## format code, strip notebooks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout notebooks/*.ipynb
+
+deps: $(READY)  ## write what every stage imports into dvc.yaml and studies/dvc.yaml
+	$(BIN)/python tests/closure.py
 
 notebook: $(READY)  ## JupyterLab with the kernel ready
 	$(BIN)/python -m ipykernel install --prefix .venv --name python3 --display-name "MedScope"
@@ -59,20 +69,17 @@ notebook: $(READY)  ## JupyterLab with the kernel ready
 mlflow: $(READY)  ## browse the runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
-seeds: $(READY)  ## the 3-seed study of RL over SFT (needs `make repro` first): metrics/seeds.json
-	$(RUN) python -m medscope.evaluation.studies.seeds
+seeds: $(READY)  ## study: GA-GRPO with 3 seeds against SFT (an hour): metrics/seeds.json
+	$(RUN) dvc repro studies/dvc.yaml:seeds
 
-baselines: $(READY)  ## systems trained alike: what tools, rewards and modulation add (an hour): metrics/baselines.json
-	$(RUN) python -m medscope.evaluation.studies.baselines
-	$(RUN) dvc repro --single-item --force evaluate
+baselines: $(READY)  ## study: systems trained alike, what tools, rewards and modulation add (an hour): metrics/baselines.json
+	$(RUN) dvc repro studies/dvc.yaml:baselines
 
-ablation-study: $(READY)  ## every variant over 3 seeds, paired with full (an hour): metrics/ablation_study.json
-	$(RUN) python -m medscope.evaluation.studies.ablation_study
-	$(RUN) dvc repro --single-item --force evaluate
+ablation-study: $(READY)  ## study: every variant over 3 seeds, paired with full (an hour): metrics/ablation_study.json
+	$(RUN) dvc repro studies/dvc.yaml:ablation_study
 
-readme: $(READY)  ## write the results of metrics/ and a filmstrip of outputs/ into README.md and docs/
+readme: $(READY)  ## write the results of metrics/ and pictures of outputs/ into README.md and docs/
 	$(RUN) python -m medscope.reporting.report --readme
-	cp outputs/evaluate/cataract_success_0.png docs/trajectory.png
 
 benchmarks: $(READY)  ## our GA-GRPO step against stock TRL's, tool latency: benchmarks/results/ (10 minutes)
 	$(BIN)/pip install --quiet --disable-pip-version-check opencv-python-headless torchcodec
@@ -83,5 +90,5 @@ lock: $(READY)  ## resolve requirements.lock anew
 	$(BIN)/pip-compile --quiet --allow-unsafe --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu//' requirements.lock
 
-clean:  ## delete the environment, resume checkpoints and the smoke run
+clean:  ## delete the environment, resume checkpoints and the smoke run (not .cache/: paid verdicts, not runs/)
 	rm -rf .venv scratch smoke
