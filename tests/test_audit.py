@@ -19,6 +19,8 @@ from medscope.evaluation.audit import (
 from medscope.evaluation.predict import predict
 from medscope.evaluation.replay import SwappedEnvironment, other_videos, replay
 from medscope.records import Text, Timestamp, ToolCall, Window
+from medscope.sources.rendered.language import LANGUAGE
+from medscope.suite.tasks import closed_tasks
 
 
 def bound(swap, recording, other, store, budget):
@@ -76,13 +78,11 @@ def test_another_video_is_of_the_same_collection_and_split(operation, clip):
 
 
 @pytest.fixture
-def right(caller, operation, store, tiny_budget):
-    """Right answers after a look by a policy that was taught to call: its own answer is the reference."""
-    asked = task(0, "yes", operation.intervals[0].window, video=operation.video, collection=operation.collection)
-    asked = replace(asked, path=operation.path)
-    (first,) = predict(caller, [asked], store, tiny_budget, "sft")
-    asked = replace(asked, reference=Text(first.answer))
-    return predict(caller, [asked], store, tiny_budget, "sft")
+def right(caller, clip, store, tiny_budget):
+    """A right answer after a look: the policy is asked what it was taught, and its own answer is the reference."""
+    taught = closed_tasks(clip, LANGUAGE, np.random.default_rng(0))[0]
+    (first,) = predict(caller, [taught], store, tiny_budget, "sft")
+    return predict(caller, [replace(taught, reference=Text(first.answer))], store, tiny_budget, "sft")
 
 
 def test_only_right_answers_after_a_look_are_replayed(right, caller, operation, clip, store, tiny_budget):
@@ -91,8 +91,8 @@ def test_only_right_answers_after_a_look_are_replayed(right, caller, operation, 
         replace(right[0], task=replace(right[0].task, id="wrong"), accuracy=0.5),
         replace(right[0], task=replace(right[0].task, id="blind"), calls=()),
     ]
-    partner = replace(operation, video="partner", path=clip.path)
-    replays = replay(caller, right + others, [operation, partner], store, tiny_budget)
+    partner = replace(clip, video="partner", path=operation.path)
+    replays = replay(caller, right + others, [clip, partner], store, tiny_budget)
     assert [(p.task.id, p.system) for p in replays] == [(right[0].task.id, f"sft/{swap}") for swap in SWAPS]
     assert all(p.turns[0] == right[0].turns[0] for p in replays), "up to the first response it is the same rollout"
     rows = audit_table({"sft": right + others}, {"sft": replays})
@@ -102,9 +102,9 @@ def test_only_right_answers_after_a_look_are_replayed(right, caller, operation, 
     assert [row[f"flip_{swap}"] for swap in SWAPS] == [float(p.accuracy < 1) for p in replays] == [0, 0, 0]
 
 
-def test_a_video_without_another_one_cannot_be_audited(right, caller, operation, store, tiny_budget):
+def test_a_video_without_another_one_cannot_be_audited(right, caller, clip, store, tiny_budget):
     with pytest.raises(ValueError, match="is the only video of"):
-        replay(caller, right, [operation], store, tiny_budget)
+        replay(caller, right, [clip], store, tiny_budget)
 
 
 def test_the_table_of_the_audit_by_hand():

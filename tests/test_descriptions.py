@@ -4,10 +4,17 @@ import pytest
 from predicted import crop, prediction, task
 
 from medscope.environment import ToolBudget
+from medscope.evaluation import text_metrics
 from medscope.evaluation.descriptions import descriptions_table, free_text_groups, rated
 from medscope.evaluation.protocol import merged_protocol, protocol
 
 KINDS = ("full", "fine", "temporal", "perception")
+
+
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch):
+    """METEOR would start Java, which takes seconds."""
+    monkeypatch.setattr(text_metrics.shutil, "which", lambda _: None)
 
 
 def asked(number, kind, collection="set"):

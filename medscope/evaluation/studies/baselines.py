@@ -1,7 +1,8 @@
 """Baselines trained alike: what do the tools, the evidence reward and the modulation each add?
 
 Every baseline is notebook 03 or 04 with a few values changed (sections `sft_baselines` and `grpo_baselines` of
-params.yaml), so that data, steps and model are those of SFT and GA-GRPO. One training each: the intervals resample videos, not trainings.
+params.yaml), so that data, steps and model are those of SFT and GA-GRPO. One training each: the intervals resample
+videos, not trainings.
 """
 
 from collections.abc import Mapping, Sequence
