@@ -4,6 +4,8 @@ import gc
 import weakref
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from training_tasks import window_tasks
 
 from medscope.agents.encoding import TokenSpan
@@ -96,6 +98,43 @@ def test_a_trajectory_trains_on_the_very_tokens_of_its_rollout(own_policy, traje
     taught = batch["labels"][0][batch["labels"][0] >= 0]
     said = own_policy.tokenizer.decode(taught)
     assert said == f"{TURNS[0]}<|im_end|>{TURNS[1]}<|im_end|>"
+
+
+def test_long_batches_are_trained_without_a_mask_to_the_same_loss_and_gradient(trajectories, store, tiny_budget):
+    policy = tiny_policy(seed=0)
+    other = Trajectory(trajectories[0].task, (TURNS[0], f"<think>{'seen ' * 50}</think><answer>yes</answer>"))
+    examples = [ExampleBuilder(policy, store, tiny_budget)(t) for t in (trajectories[0], other)]
+    width = max(example.tokens for example in examples)
+
+    def trained():
+        batch = collate(policy, examples)
+        policy.model.zero_grad()
+        with Squares() as seen:
+            loss = policy.model(**batch).loss
+            loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
+        return loss.detach(), gradient, seen.squares
+
+    loss, gradient, squares = trained()
+    policy.activation_bytes = 1 << 10  # and with it the largest mask
+    assert policy.mask_elements < width**2
+    other_loss, other_gradient, other_squares = trained()
+    torch.testing.assert_close(other_loss, loss, atol=1e-6, rtol=0)
+    torch.testing.assert_close(other_gradient, gradient, atol=1e-6, rtol=1e-4)
+    assert squares and not other_squares  # no [.., width, width] was made
+
+
+class Squares(TorchDispatchMode):
+    """How many tensors [.., n, n] of at least 200 tokens the operations return."""
+
+    squares = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            shape = getattr(tensor, "shape", ())
+            self.squares += len(shape) > 2 and shape[-1] == shape[-2] >= 200
+        return result
 
 
 def test_examples_beyond_the_context_are_counted_and_left_out(own_policy, trajectories, store, capsys, tiny_budget):

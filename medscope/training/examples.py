@@ -154,7 +154,11 @@ def hold_out(records: Sequence[Record], sources: Sequence[Hashable]) -> tuple[li
 
 
 def collate(policy: Policy, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """A batch padded on the right: ids, labels (assistant tokens only) and mask [rows, width], frame patches."""
+    """A batch padded on the right: ids, labels (assistant tokens only) and mask [rows, width], frame patches.
+
+    Where a mask [rows, width, width] would exceed the policy's `mask_elements`, padding is not masked: attention then
+    needs no mask at all, no token sees the padding behind it, and padding bears no loss.
+    """
     width = max(example.tokens for example in examples)
     ids = torch.full((len(examples), width), policy.tokenizer.pad_token_id)
     labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
@@ -168,6 +172,8 @@ def collate(policy: Policy, examples: Sequence[Example]) -> dict[str, torch.Tens
                 labels[row, here] = ids[row, here]
             images += span.images
             start = here.stop
+    if len(examples) * width**2 > policy.mask_elements:
+        mask.fill_(1)
     kinds = (ids == policy.image_token).int()
     batch = {"input_ids": ids, "labels": labels, "attention_mask": mask, "mm_token_type_ids": kinds}
     if images:
