@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
 
-from medscope.agents.policy import TINY_TOKENIZER, TURN_END
+from medscope.agents.policy import TURN_END
+from medscope.agents.tiny.profile import TINY_TOKENIZER
 from medscope.evaluation.endpoint import Endpoint, JudgeError
 from medscope.evaluation.judge import RUBRIC, LLMJudge, content
 from medscope.records import Text
