@@ -128,11 +128,11 @@ def injected_names(executed: Iterable[str]) -> list[str]:
     return [name for cell in executed if cell.startswith(INJECTED) for name, _ in assignments(cell)]
 
 
-def refuse_unknown(where: str, given: Iterable[str], declared: Iterable[str]) -> None:
+def refuse_unknown(where: str, given: Iterable[str], declared: Iterable[str], what: str = "parameter") -> None:
     """StageError that names what is given and not declared, and what could be given."""
     unknown = sorted(set(given) - set(declared))
     if unknown:
-        raise StageError(f"{where} has no parameter {', '.join(unknown)}; it has {', '.join(declared)}")
+        raise StageError(f"{where} has no {what} {', '.join(unknown)}; it has {', '.join(declared)}")
 
 
 def typed(name: str, value: Any, declared: Any) -> Any:
@@ -151,7 +151,7 @@ def typed(name: str, value: Any, declared: Any) -> Any:
 def read_parameters() -> dict[str, Any]:
     """The sections of params.yaml; StageError for a section that nothing reads, or a key of `world` no stage has."""
     sections = yaml.safe_load((ROOT / "params.yaml").read_text())
-    refuse_unknown("params.yaml", sections, (WORLD, *NOTEBOOKS, *OVERLAYS))
+    refuse_unknown("params.yaml", sections, (WORLD, *NOTEBOOKS, *OVERLAYS), "section")
     shared = {name for stage in NOTEBOOKS for name in declared_parameters(notebook_of(stage))}
     refuse_unknown(f"section {WORLD} of params.yaml", sections.get(WORLD) or {}, sorted(shared))
     return sections
@@ -160,10 +160,10 @@ def read_parameters() -> dict[str, Any]:
 def overlay(sections: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The values of `ablation_overrides.full` and the like; StageError that lists what could be named."""
     section, _, member = name.partition(".")
-    refuse_unknown("params.yaml, for --with,", [section], OVERLAYS)
+    refuse_unknown("params.yaml, for --with,", [section], OVERLAYS, "section")
     values = sections.get(section) or {}
     if member:
-        refuse_unknown(f"section {section} of params.yaml", [member], values)
+        refuse_unknown(f"section {section} of params.yaml", [member], values, "member")
         values = values[member]
     return dict(values or {})
 

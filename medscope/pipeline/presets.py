@@ -30,7 +30,7 @@ def settings(preset: Path) -> dict[str, Any]:
     Raises StageError naming what params.yaml or the notebook does not have, or a value of another type than declared.
     """
     given = yaml.safe_load(preset.read_text())
-    refuse_unknown(preset.name, given, (WORLD, *NOTEBOOKS))
+    refuse_unknown(preset.name, given, (WORLD, *NOTEBOOKS), "section")
     found = {}
     for section, values in given.items():
         declared = known_parameters(section)

@@ -21,9 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from medscope.pipeline.layout import IN_PLACE, Layout, runs_in_place
-from medscope.pipeline.parameters import NOTEBOOKS, ROOT, Parameters, StageError, notebook_of, stage_parameters
-
-SMOKE_VARIANTS = ("full", "no_modulation")  # the ablations of the smoke chain, those of notebook 05
+from medscope.pipeline.parameters import (
+    NOTEBOOKS,
+    ROOT,
+    Parameters,
+    StageError,
+    notebook_of,
+    read_parameters,
+    stage_parameters,
+)
 
 
 class StageFailed(RuntimeError):
@@ -121,11 +127,21 @@ def ending_on_signals() -> Iterator[None]:
 
 def smoke_chain() -> list[Parameters]:
     """Every stage in order with the notebooks' own values; of the ablations two variants."""
-    chain = [stage_parameters(stage, smoke=True) for stage in ("synthesize_data", "warm_up", "sft", "ga_grpo")]
-    for variant in SMOKE_VARIANTS:
-        changes = [f"ablation_overrides.{variant}"]
-        chain.append(stage_parameters("ga_grpo", [f"variant=ablation/{variant}_0"], changes, smoke=True))
-    return [*chain, *(stage_parameters(stage, smoke=True) for stage in ("evaluate", "ablations", "report"))]
+    chain = [smoke(stage) for stage in ("synthesize_data", "warm_up", "sft", "ga_grpo")]
+    variants = {name: f"ablation/{name}_0" for name in smoke("ablations")["variants"]}
+    chain += [smoke("ga_grpo", f"ablation_overrides.{name}", variant=run) for name, run in variants.items()]
+    chain.append(smoke("evaluate", "blind"))
+    own, nothing = smoke("evaluate"), {"audit_tasks": 0, "free_text_tasks": 0}
+    for system, changes in read_parameters()["systems"].items():
+        counts = {name: own[name] if name in changes else 0 for name in nothing}
+        chain.append(smoke("evaluate", f"systems.{system}", **counts))
+    chain += [smoke("evaluate", system=run, checkpoint=run, **nothing) for run in variants.values()]
+    return [*chain, smoke("ablations"), smoke("report")]
+
+
+def smoke(stage: str, *overlays: str, **changes: Any) -> Parameters:
+    """The notebook's own values with these changes."""
+    return stage_parameters(stage, [f"{name}={value}" for name, value in changes.items()], overlays, smoke=True)
 
 
 def parse(words: Sequence[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
