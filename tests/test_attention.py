@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from medscope.agents.context import Context, TokenSpan
+from medscope.agents.context import Context
+from medscope.agents.encoding import TokenSpan
 from medscope.agents.policy import tiny_policy
 
 
@@ -27,7 +28,7 @@ def test_equal_to_frame_by_frame_sdpa():
     torch.testing.assert_close(batched_gradient, single_gradient, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-3)])
 def test_dialogues_behind_a_shared_prompt_equal_those_with_copies(dtype, most):
     """Prompts of different length, groups of different size, turns of different length, rows that leave."""
     policy = tiny_policy(seed=0)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from medscope.agents.context import Context, prefill, rope_positions, row_groups
+from medscope.agents.encoding import FRAME_END, FRAME_START, TokenSpan, encode_blocks, encode_prompt
+from medscope.agents.features import FeatureCache, in_chunks, visual_tokens
+from medscope.agents.policy import IMAGE_TOKEN, SUPPRESSED, TURN_END, Policy, load_policy
+from medscope.agents.tiny.profile import TINY_TOKENIZER
+from medscope.environment.prompts import opening
 from medscope.pipeline import tiny_tokenizer
-from medscope.agents.context import Context, rope_positions
-from medscope.environment.dialogue import opening
-from medscope.agents.policy import IMAGE_TOKEN, TINY_TOKENIZER, TURN_END, SUPPRESSED, load_policy, visual_tokens
-from medscope.agents.rollout import FRAME_TEXT, encode_blocks, encode_prompt
 from medscope.sources.rendered.world import FAMILIES
 
 
@@ -65,19 +68,16 @@ def test_anything_the_world_says_is_decoded_as_it_was_encoded(policy, words):
     assert policy.tokenizer.decode(policy.encode(text)) == text
 
 
-def test_placeholders_widen_to_the_tokens_of_their_frames(policy):
+def test_a_frame_takes_as_many_tokens_as_it_has_features(policy):
     images = [picture(28, 28), picture(84, 56)]
-    ids = policy.encode(f"a{FRAME_TEXT} 3s{FRAME_TEXT}", images)
+    ids = encode_blocks(policy, [{"type": "image", "image": image} for image in images]).ids
     assert [visual_tokens(image) for image in images] == [1, 6] and ids.count(policy.image_token) == 7
-    assert sum(len(features) for features in policy.features(images)) == 7
-    with pytest.raises(ValueError, match="1 image placeholders for 2 frames"):
-        policy.encode(FRAME_TEXT, images)
+    assert [len(features) for features in policy.features(images)] == [1, 6]
 
 
 def test_what_only_the_environment_writes_is_never_sampled(policy):
-    assert set(policy.tokenizer.convert_ids_to_tokens(policy.suppressed_tokens)) == set(SUPPRESSED) - set(
-        tiny_tokenizer.FRAME_BRACKETS
-    )
+    suppressed = set(policy.tokenizer.convert_ids_to_tokens(policy.suppressed_tokens))
+    assert suppressed == set(SUPPRESSED) - {FRAME_START, FRAME_END}
     assert policy.turn_end not in policy.suppressed_tokens and policy.tokenizer.eos_token == TURN_END
     assert policy.image_token == policy.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
 
@@ -89,8 +89,10 @@ SIZES = [(28, 28), (56, 28), (28, 112), (84, 84), (140, 56)]
 def test_rope_positions_are_those_of_the_model(seed, policy):
     shuffled = random.Random(seed)
     images = [picture(*shuffled.choice(SIZES)) for _ in range(seed)]  # seed 0: text alone
-    words = [" ".join(["x"] * shuffled.randint(1, 4)) for _ in range(seed + 1)]  # a second always follows a frame
-    ids = policy.encode(FRAME_TEXT.join(words) + " end", images)
+    blocks = [{"type": "text", "text": "x"}]
+    for image in images:  # words always follow a frame
+        blocks += [{"type": "image", "image": image}, {"type": "text", "text": " x" * shuffled.randint(1, 4)}]
+    ids = encode_blocks(policy, blocks).ids
     tokens = torch.tensor([ids])
     grid = policy.pixels(images)["image_grid_thw"] if images else None
     kinds = (tokens == policy.image_token).int()
@@ -148,17 +150,119 @@ def test_weights_that_are_not_safetensors_are_refused(policy, tmp_path):
         load_policy(folder)
 
 
-def test_features_are_kept_only_while_they_are_right_and_few(policy):
-    image = picture(28, 28)
-    image.info["frame"] = ("video.mp4", 3, 784)
-    first = policy.features([image])[0]
-    assert not policy._features  # the vision tower may still change
+def stored(number, size=(28, 28)):
+    """A frame as a store hands it out."""
+    image = picture(*size, seed=number)
+    image.info["frame"] = ("video.mp4", number, 784)
+    return image
+
+
+@pytest.fixture
+def caching(policy):
+    """The policy with a cache of its own that has room for two frames of one token."""
+    token = policy.features([picture(28, 28)])[0]
+    return Policy(policy.model, policy.processor, cache_features=True, feature_bytes=2 * token.numel() * 4)
+
+
+def test_features_are_kept_only_while_they_are_right(policy):
+    image = stored(3)
+    fresh = policy.features([image])[0]
+    assert policy.feature_cache.bytes == 0  # the vision tower may still change
     policy.cache_features = True
     try:
-        cached = [policy.features([image])[0] for _ in range(2)]
-        assert list(policy._features) == [("video.mp4", 3, 784)] and torch.equal(cached[1], first)
-        assert cached[1] is policy._features["video.mp4", 3, 784]
+        kept = [policy.features([image])[0] for _ in range(3)]
+        assert all(torch.equal(features, fresh) for features in kept)
+        assert kept[1] is kept[2] is policy.feature_cache.get(("video.mp4", 3, 784))
+        policy.features([picture(28, 28)])  # a loose image has no name of its own
+        assert policy.feature_cache.bytes == fresh.numel() * 4
     finally:
         policy.cache_features = False
         policy.forget_features()
-    assert not policy._features and policy._bytes == 0
+    assert policy.feature_cache.bytes == 0 and ("video.mp4", 3, 784) not in policy.feature_cache
+
+
+def test_the_features_that_nobody_used_for_longest_go_first(caching):
+    first, second, third = (stored(number) for number in range(3))
+    caching.features([first, second])
+    caching.features([first])  # so that the second is now the older one
+    caching.features([third])
+    held = [image.info["frame"] in caching.feature_cache for image in (first, second, third)]
+    assert held == [True, False, True]
+
+
+def test_a_cache_never_holds_more_than_its_bytes():
+    cache = FeatureCache(max_bytes=100)
+    for key, size in (("a", 10), ("b", 10), ("a", 20), ("too large", 30)):
+        cache.add(key, torch.zeros(size))
+        assert cache.bytes <= 100
+    assert "too large" not in cache and cache.bytes == 0  # what is larger than the cache drives all others out
+
+
+def test_frames_are_encoded_in_chunks_of_a_token_budget(policy):
+    """Sizes of 1, 6, 1, 1 and 9 tokens within 7: the last is larger than the budget and stands alone."""
+    images = [picture(*size) for size in ((28, 28), (84, 56), (28, 28), (28, 28), (84, 84))]
+    assert [len(chunk) for chunk in in_chunks(images, 7)] == [2, 2, 1]
+    assert list(in_chunks([], 7)) == []
+    tight = Policy(policy.model, policy.processor, activation_bytes=7 * 3 * 4 * 256 * 4)  # 7 tokens of 4 patches
+    assert tight.vision_tokens == 7
+    for features, others in zip(tight.features(images), policy.features(images), strict=True):
+        torch.testing.assert_close(features, others, atol=1e-5, rtol=1e-4)
+
+
+TOKEN = 3 * 384 * 4  # bytes of the tiny model's widest activations
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tokens"),
+    [
+        ((9, 4, 6), 10),  # a row after the other
+        ((9, 4, 6), 3),  # three columns at a time
+        ((5, 5, 5), 10),  # two groups
+        ((700, 700), 1400),  # no mask: it would have 980 000 elements, the budget is 806 400
+        ((1500,), 1000),  # 1000 columns without a mask, the others with one
+    ],
+)
+def test_prompts_read_in_groups_and_slices_are_those_read_at_once(policy, lengths, tokens):
+    """The states that follow, positions and used columns."""
+    prompts = [TokenSpan([20 + (7 * row + i) % 200 for i in range(n)]) for row, n in enumerate(lengths)]
+    tight = Policy(policy.model, policy.processor, activation_bytes=tokens * TOKEN)
+    with torch.no_grad():
+        whole = Context(policy, len(lengths))
+        whole.extend(prompts)
+        cut = prefill(tight, prompts)
+        following = [TokenSpan([50, 51])] * len(lengths)
+        states = [context.extend(following) for context in (whole, cut)]
+    torch.testing.assert_close(states[1], states[0], atol=1e-5, rtol=1e-4)
+    assert torch.equal(cut.used, whole.used) and np.array_equal(cut.next_position, whole.next_position)
+
+
+def test_rows_are_grouped_within_tokens_and_mask(policy):
+    """A mask has rows x width^2 elements of 8 bytes, and is needed where lengths differ."""
+
+    def groups(lengths, tokens):
+        tight = Policy(policy.model, policy.processor, activation_bytes=tokens * TOKEN)
+        return [(group.start, group.stop) for group in row_groups(lengths, tight)]
+
+    assert groups([10, 10, 10], 20) == [(0, 2), (2, 3)]
+    assert groups([4, 6, 30, 2, 2], 20) == [(0, 2), (2, 3), (3, 5)]  # 30 tokens are more than fit, and stand alone
+    assert groups([1000, 999], 2000) == [(0, 1), (1, 2)]  # 2 000 000 elements; the budget is 1 152 000
+    assert groups([1000, 1000], 2000) == [(0, 2)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [Path("gone"), "./gone", "/gone/policy", "checkpoints/tiny/gone", "medscope/gone"],
+    ids=["a Path", "./", "/", "three parts", "inside a folder"],
+)
+def test_a_missing_folder_is_not_looked_up_on_the_hub(source, monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint folder .*gone.*; run the stage that trains it"):
+        load_policy(source)
+
+
+def test_an_adapter_whose_base_is_gone_is_refused_by_name(policy, tmp_path):
+    base = policy.save(tmp_path / "base")
+    folder = load_policy(base, lora_rank=2).save(tmp_path / "lora")
+    base.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint folder .*base; run the stage"):
+        load_policy(folder)

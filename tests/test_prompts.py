@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medscope.environment.dialogue import TOOLS, call_text, opening
-from medscope.agents.rollout import RESPONSE_HEAD, RESPONSE_TAIL, encode_blocks, encode_prompt
+from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, encode_blocks, encode_prompt, encode_turn
+from medscope.environment.grammar import call_text
+from medscope.environment.prompts import TOOLS, opening
 
 
 def frame_blocks(seconds):
@@ -26,7 +27,7 @@ def test_the_prompt_is_byte_for_byte_the_one_in_the_snapshot(tools, policy):
     prompt = encode_prompt(policy, messages, tools)
     snapshot = Path(__file__).parent / "snapshots" / f"prompt_{'with' if tools else 'without'}_tools.txt"
     assert text.encode() == snapshot.read_bytes()
-    assert prompt.ids == policy.encode(text, prompt.images) and len(prompt.images) == 3
+    assert prompt.ids == policy.encode(text) and len(prompt.images) == 3  # frames of one token each
 
 
 def test_the_text_around_a_tool_response_is_that_of_the_chat_template(policy):
@@ -34,8 +35,7 @@ def test_the_text_around_a_tool_response_is_that_of_the_chat_template(policy):
     prompt = encode_prompt(policy, messages, tools=True)
     shown, turn = frame_blocks([30, 31]), "<think>t</think>" + call_text("get_frame", {"timestamp": 40})
     for _ in range(2):  # two rounds of a dialogue, as a rollout grows it
-        prompt.ids += policy.encode(turn + "<|im_end|>") + encode_blocks(policy, shown, RESPONSE_HEAD, RESPONSE_TAIL).ids
+        prompt.ids += encode_turn(policy, turn).ids + encode_blocks(policy, shown, RESPONSE_HEAD, RESPONSE_TAIL).ids
         messages += [{"role": "assistant", "content": turn}, {"role": "tool", "content": shown}]
     rendered = policy.processor.apply_chat_template(messages, tools=TOOLS, add_generation_prompt=True, tokenize=False)
-    images = [b["image"] for m in messages[1:] if m["role"] != "assistant" for b in m["content"] if "image" in b]
-    assert prompt.ids == policy.encode(rendered, images)
+    assert prompt.ids == policy.encode(rendered) == encode_prompt(policy, messages, tools=True).ids

@@ -8,7 +8,7 @@ Prompts: the rollouts of a group share the keys of their prompt, no rollout keep
 to the shared keys and to its own in two parts under one softmax, and moves nothing. A response of many tokens, and any
 token in bfloat16, copies the shared keys for the moment of one layer and is attended by SDPA: its kernels keep scores
 in float32 and round in the same way for a sampled token and in the update. Two parts in bfloat16 would round otherwise,
-and the log-probabilities of sampling and update would differ several times as much (tests/test_attention.py).
+and the log-probabilities of sampling and update would differ several times as much (tests/test_pretrained.py).
 """
 
 from collections.abc import Sequence

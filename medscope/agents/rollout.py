@@ -237,8 +237,8 @@ def _response_that_fits(policy: Policy, rollout: Rollout, blocks: Blocks, max_tu
     if len(response.ids) > room and rollout.trace.calls[-1].executed:
         blocks = refuse_last(
             rollout.environment,
-            f"these frames take {len(response.ids)} tokens, but the context has room for {max(0, room)}; "
-            "ask for a shorter window, or answer now",
+            f"these frames take {len(response.ids)} tokens and the context has room for {max(0, room)}; "
+            "crop a shorter window, or answer now",
         )
         response = encode_blocks(policy, blocks, RESPONSE_HEAD, RESPONSE_TAIL)
     return response if len(response.ids) <= room else None
