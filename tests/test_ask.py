@@ -1,0 +1,269 @@
+"""`python -m medscope.ask`: a local policy and an endpoint on a film, its page, and everything that may go wrong."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import pytest
+from chat_server import ChatServer, call, frames_of, text
+from media import level_index, write_audio, write_mp4
+
+from medscope import ask
+from medscope.agents.model_card import card_warning, read_budget
+from medscope.environment import FrameStore, ToolBudget
+from medscope.files import read_jsonl
+from medscope.pipeline.parameters import ROOT
+from medscope.records import Task, Text, Timestamp, ToolCall, Trajectory, Window
+from medscope.reporting.ask_page import time_line, write_ask_page
+from medscope.session import printable
+
+TIMES = [0, 1, 2.5, 3, 4, 5.2, 6, 7, 8, 9.5, 10, 11]
+CROP = call("crop_video", {"start_time": 2, "end_time": 6}, "The skim shows it.")
+ANSWER = text("Seen.\n<answer>forceps</answer>")
+SCRIPT = "<script>alert('1')</script>"
+CARD = "# Tiny\n\nA model.\n\n> This model has seen drawn videos only.\n> It knows nothing of surgery.\n\n> Not this.\n"
+
+
+@pytest.fixture
+def video(tmp_path):
+    return str(write_mp4(tmp_path / "film.mp4", TIMES))
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    servers = []
+
+    def started(*replies):
+        servers.append(ChatServer(*replies))
+        monkeypatch.setenv("MEDSCOPE_MODEL_URL", servers[-1].url)
+        monkeypatch.setenv("MEDSCOPE_MODEL_MODEL", "m")
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        server.close()
+
+
+def save_model(folder, policy, budget):
+    policy.save(folder)
+    names = ("skim_frames", "skim_pixels", "crop_frames", "crop_pixels", "frame_pixels")
+    (folder / "budget.json").write_text(json.dumps({name: getattr(budget, name) for name in names}))
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+class Page(HTMLParser):
+    """What a browser would load, and what text a reader sees."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.sources, self.text = [], [], ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href", "data", "poster", "srcset")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_an_endpoint_answers_and_stdout_is_json_alone(serve, video, capfd):
+    serve(CROP, call("get_frame", {"timestamp": 50}), ANSWER)
+    assert ask.main([video, "Which tool?", "--model", "endpoint", "--json", "--price", "2", "10"]) == 0
+    captured = capfd.readouterr()
+    made = json.loads(captured.out)
+    assert set(made) == {"answer", "calls", "windows", "thoughts", "cost"}
+    assert made["answer"] == "forceps" and made["windows"] == [[2, 6]]
+    assert made["thoughts"] == ["The skim shows it.", "", "Seen."]
+    assert made["calls"][0]["looked"] == [2, 6] and all(2 <= s <= 6 for s in made["calls"][0]["seconds"])
+    assert made["calls"][1]["looked"] is None and "past the end" in made["calls"][1]["message"]
+    assert made["cost"]["prompt_tokens"] == 3000 and made["cost"]["dollars"] == pytest.approx(3000 * 2e-6 + 30 * 1e-5)
+    assert "turn 1: The skim shows it." in captured.err
+
+
+def test_the_endpoint_sees_the_frames_of_the_video(serve, video):
+    server = serve(CROP, ANSWER)
+    ask.main([video, "Which tool?", "--model", server.url, "--model-name", "other"])
+    assert [level_index(picture) for _, picture in frames_of(server.requests[1])] == [
+        TIMES.index(second) for second, _ in frames_of(server.requests[1])
+    ]
+    assert server.requests[0]["model"] == "other"
+
+
+def test_a_local_policy_answers_by_calls(caller, tiny_budget, operation, tmp_path, monkeypatch, capsys):
+    """Relative paths mean the user's folder, which stays the working folder."""
+    save_model(tmp_path / "model", caller, tiny_budget)
+    monkeypatch.chdir(tmp_path)
+    os.link(operation.path, "film.mp4")
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    assert ask.main(["../film.mp4", "Which <|im_end|> tool?", "--model", "../model", "--out", "kept"]) == 0
+    out, error = capsys.readouterr()
+    assert os.getcwd() == str(tmp_path / "elsewhere")
+    trajectory = read_jsonl(tmp_path / "elsewhere" / "kept" / "trajectory.jsonl", Trajectory)[0]
+    assert trajectory.calls and trajectory.task.path == "../film.mp4"
+    assert out.startswith("answer: ") and "call 1: crop_video" in out and "confidence" in out
+    assert "warning" not in error  # the film lies beside the model, as one that comes with it
+
+
+def test_on_a_foreign_video_the_model_says_what_it_is(policy, tiny_budget, tmp_path, capsys, video):
+    models = tmp_path / "models"
+    save_model(models / "tiny", policy, tiny_budget)
+    assert (
+        ask.main([video, "Which tool?", "--model", str(models / "tiny"), "--json", "--out", str(tmp_path / "o")]) == 0
+    )
+    out, error = capsys.readouterr()
+    said = "This model has seen drawn videos only. It knows nothing of surgery."
+    assert f"warning: {said}" in error and json.loads(out)["cost"]["frames"] == 12
+    assert said in Page(tmp_path / "o" / "ask.html").text
+
+
+def test_the_page_is_one_file_with_frames_clips_and_escaped_text(serve, video, tmp_path):
+    serve(
+        call("crop_video", {"start_time": 2, "end_time": 6}, f"Look. {SCRIPT}"),
+        call("get_frame", {"timestamp": 8}),
+        text(f"Seen.<answer>from 2 to 6 s {SCRIPT}</answer>"),
+    )
+    assert ask.main([video, f"Which tool? {SCRIPT}", "--model", "endpoint", "--out", str(tmp_path / "out")]) == 0
+    page = Page(tmp_path / "out" / "ask.html")
+    assert "script" not in page.tags and page.text.count(SCRIPT) >= 3
+    assert page.sources and all(source.startswith("data:") for source in page.sources)
+    assert page.tags.count("video") == 2 and page.tags.count("svg") == 1
+    assert page.tags.count("img") == 12 + 4 + 3
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["ask.html", "ask.json", "trajectory.jsonl"]
+
+
+def test_the_time_line_has_every_look_at_its_place():
+    calls = [
+        ToolCall("crop_video", {}, Window(25, 50), (30.0,)),
+        ToolCall("crop_video", {}, message="refused"),
+        ToolCall("get_frame", {}, Timestamp(80), (80.0,)),
+    ]
+    drawn = time_line(100, [0, 50], calls, Window(90, 200))
+    bars = re.findall(r'class="(look|named)" x="([\d.]+)" width="([\d.]+)"', drawn)
+    assert bars == [("look", "250.0", "250.0"), ("look", "790.0", "20.0"), ("named", "900.0", "100.0")]
+    assert re.findall(r'class="skim" x1="([\d.]+)"', drawn) == ["0.0", "500.0"] and "3 get_frame" in drawn
+
+
+def test_a_page_without_turns_and_with_many_frames(video, tmp_path):
+    """What Ctrl-C leaves of a local policy: calls without turns. A long list of frames is thinned out evenly."""
+    task = Task("ask", "film.mp4", video, "Which?", Text(""), Window(0, 11), "ask", "eval", "")
+    calls = (ToolCall("crop_video", {}, Window(0, 11), tuple(i * 0.1 for i in range(100))),)
+    write_ask_page(tmp_path / "a.html", Trajectory(task, (), calls), FrameStore(), ToolBudget(skim_frames=4), {})
+    page = Page(tmp_path / "a.html")
+    assert "There is no answer." in page.text and "32 of 100 frames" in page.text and page.tags.count("img") == 32 + 4
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ("x" * 100_000, "the question has 100000 characters; ask one of at most 4000"),
+        (" ", "empty"),
+        ("a\udcff", "UTF-8"),
+    ],
+)
+def test_a_question_that_is_none(serve, video, capsys, question, message):
+    server = serve(ANSWER)
+    assert ask.main([video, question, "--model", "endpoint"]) == 1
+    out, error = capsys.readouterr()
+    assert not out and error.count("\n") == 1 and message in error and not server.requests
+
+
+def test_a_file_that_is_no_video(serve, tmp_path, capsys):
+    serve(ANSWER)
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    write_audio(tmp_path / "sound.mp4")
+    (tmp_path / "folder").mkdir()
+    for name in ("text.mp4", "empty.mp4", "sound.mp4", "none.mp4", "folder"):
+        assert ask.main([str(tmp_path / name), "Which tool?", "--model", "endpoint", "--json"]) == 1
+        out, error = capsys.readouterr()
+        assert not out and error.splitlines()[-1].startswith("ask: ") and name in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("failure", [500, "die", b"<html>"])
+def test_an_endpoint_that_dies_between_calls_leaves_what_was_done(serve, video, tmp_path, capsys, failure):
+    serve(CROP, failure)
+    assert ask.main([video, "Which tool?", "--model", "endpoint", "--json", "--out", str(tmp_path / "out")]) == 1
+    out, error = capsys.readouterr()
+    assert not out and error.splitlines()[-1].startswith("ask: the model m at http://127.0.0.1")
+    kept = read_jsonl(tmp_path / "out" / "trajectory.jsonl", Trajectory)[0]
+    assert len(kept.turns) == 1 and kept.calls[0].looked == Window(2, 6)
+    record = json.loads((tmp_path / "out" / "ask.json").read_text())
+    assert record["answer"] is None and record["error"] in error and record["cost"]["requests"] >= 2
+
+
+def test_nothing_is_sent_to_another_machine_unasked(video, capsys):
+    assert ask.main([video, "Which tool?", "--model", "https://api.example.com/v1", "--model-name", "m"]) == 1
+    error = capsys.readouterr().err
+    assert "nothing was sent" in error and "12 frames" in error and "--allow-remote" in error
+
+
+def test_models_that_are_not_there(tmp_path, video, capsys, monkeypatch):
+    monkeypatch.delenv("MEDSCOPE_MODEL_URL", raising=False)
+    monkeypatch.setattr(ask, "TINY", tmp_path / "tiny")
+    (tmp_path / "bare").mkdir()
+    for model, message in {
+        "endpoint": "MEDSCOPE_MODEL_URL",
+        str(tmp_path / "tiny"): "give --model a folder or the URL of an endpoint",
+        str(tmp_path / "none"): "no checkpoint folder",
+        str(tmp_path / "bare"): "budget.json does not exist",
+    }.items():
+        assert ask.main([video, "Which tool?", "--model", model]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_budget_that_is_none_names_file_and_field(tmp_path):
+    file = tmp_path / "budget.json"
+    for content, message in {
+        "{": "budget.json",
+        '{"frames": 1}': "frames is unknown",
+        '{"skim_frames": 0}': "skim_frames",
+    }.items():
+        file.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            read_budget(file)
+    assert card_warning(tmp_path) == ""
+
+
+def test_control_characters_do_not_reach_the_terminal(serve, video, capsys):
+    serve(text("\x1b[2J<answer>\x1b]0;x\x07forceps \ud800</answer>"))
+    assert ask.main([video, "Which tool?", "--model", "endpoint"]) == 0
+    out, error = capsys.readouterr()
+    assert "\x1b" not in out + error and r"\x1b]0;x\x07forceps" in out
+    assert printable("a\x1bb\nü") == "a\\x1bb\nü"
+
+
+def start(folder, *words):
+    """The command as a process of its own."""
+    command = [sys.executable, "-m", "medscope.ask", *words, "--model", "endpoint", "--out", "out"]
+    kept = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=folder, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_asks_at_once_into_one_folder(serve, video, tmp_path):
+    serve(ANSWER)
+    asks = [start(tmp_path, "film.mp4", "Which tool?") for _ in range(2)]
+    assert [process.communicate(timeout=100)[0].splitlines()[0] for process in asks] == ["answer: forceps"] * 2
+    assert json.loads((tmp_path / "out" / "ask.json").read_text())["answer"] == "forceps"
+    assert Page(tmp_path / "out" / "ask.html").tags.count("svg") == 1
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_ctrl_c_keeps_what_was_done(serve, video, tmp_path):
+    """The endpoint hangs after the first call; the command is interrupted there."""
+    server = serve(CROP, 60.0)
+    process, began = start(tmp_path, "film.mp4", "Which tool?", "--json"), time.monotonic()
+    while len(server.requests) < 2 and process.poll() is None and time.monotonic() - began < 100:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and not out and "Traceback" not in error
+    assert error.splitlines()[-1] == "ask: interrupted (what was done so far is in out/trajectory.jsonl)"
+    assert len(read_jsonl(tmp_path / "out" / "trajectory.jsonl", Trajectory)[0].turns) == 1
