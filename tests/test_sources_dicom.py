@@ -194,5 +194,19 @@ def test_copies_inside_the_folder_are_refused(hospital):
         find_cines(hospital, hospital / "copies")
 
 
+@pytest.mark.parametrize("part", range(1, 12))
+def test_half_a_file_is_a_problem(tmp_path, part):
+    (tmp_path / "in").mkdir()
+    for name, made in (
+        ("video.dcm", write_video(tmp_path / "video", H264, "libx264", "mpegts", COUNT, FrameTime="40")),
+        ("pictures.dcm", write_pictures(tmp_path / "pictures", grey_frames(COUNT), FrameTime="40")),
+    ):
+        content = made.read_bytes()
+        (tmp_path / "in" / name).write_bytes(content[: len(content) * part // 12])
+    found = find_cines(tmp_path / "in", tmp_path / "copies")
+    assert len(found) == 2 and all(file.problem.startswith(f"{tmp_path}/in/") for file in found)
+    assert not list((tmp_path / "copies").glob("*.mp4"))
+
+
 def test_suffixes_of_dicom_are_no_part_of_a_name():
     assert without_suffix("a/one.dcm") == "a/one"

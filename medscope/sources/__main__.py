@@ -19,6 +19,7 @@ from medscope.sources.manifest import (
     Quarantined,
     QuarantineError,
     VideoFile,
+    check_limit,
     check_share,
     make_manifest,
     write_manifest,
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--group-from",
         default="video",
         metavar="HOW",
-        help="patient or procedure: video | parent | pattern:REGEX | map:FILE",
+        help="video | parent | pattern:REGEX | map:FILE | patient (of DICOM)",
     )
     parser.add_argument("--copies", metavar="DIR", help="take DICOM cines too, and copy them as MP4 files to DIR")
     parser.add_argument(
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     if bool(options.annotations) != bool(options.format):
         raise ValueError(f"--annotations and --format belong together; the formats are {', '.join(FORMATS)}")
+    check_limit(options.max_quarantined)
     stated: list[Stated] = []
     unreadable: list[Quarantined] = []
     if options.annotations:  # first: a wrong format shows at once, and not after an hour of probing

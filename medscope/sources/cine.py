@@ -18,6 +18,7 @@ from medscope.environment.decoders import open_container
 
 CRF = "16"  # of the copies: no loss that can be seen
 TICK = Fraction(1, 90_000)  # s
+_ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"  # tags before a fragment, and after the last one
 # Bare streams by the name of their transfer syntax. They hold no times and name no other file.
 _BARE = (("HEVC", "hevc"), ("AVC", "h264"), ("MPEG2", "mpegvideo"))
 
@@ -33,13 +34,13 @@ def write_cine(path: Path, target: Path) -> None:
     header = dcmread(path, stop_before_pixels=True)
     if "Rows" not in header:
         raise CineError("the file holds no pictures")
-    count = int(header.get("NumberOfFrames") or 1)
-    if count < 2:
-        raise CineError("the file holds one frame, no cine")
     syntax = header.file_meta.TransferSyntaxUID
     if any(word in syntax.name for word, _ in _BARE):
         _write(target, _video_frames(path, header))
     else:
+        count = int(header.get("NumberOfFrames") or 1)
+        if count < 2:
+            raise CineError("the file holds one frame, no cine")
         _write(target, zip(frame_times(header, count), _pictures(path, header), strict=True))
 
 
@@ -115,9 +116,7 @@ def _video_frames(path: Path, header: Any) -> Iterator[tuple[float, np.ndarray]]
     syntax = header.file_meta.TransferSyntaxUID
     with TemporaryDirectory() as folder:
         stream = Path(folder) / "stream"
-        with stream.open("wb") as file:
-            for fragment in _fragments(path):
-                file.write(fragment)
+        _write_stream(path, stream)
         bare = next(form for word, form in _BARE if word in syntax.name)
         try:
             container, timed = open_container(str(stream)), True
@@ -134,18 +133,29 @@ def _video_frames(path: Path, header: Any) -> Iterator[tuple[float, np.ndarray]]
                 yield time - first, frame.to_ndarray(format="rgb24")
 
 
-def _fragments(path: Path) -> Iterator[bytes]:
-    """The fragments of the pixel data one by one, without reading the file into memory."""
-    from pydicom import dcmread
-    from pydicom.encaps import generate_fragments, parse_basic_offsets
+def _write_stream(path: Path, target: Path) -> None:
+    """Write the fragments of the pixel data one after the other, without the table of offsets before them.
 
-    with path.open("rb") as file:
+    Raises `CineError` when the sequence of fragments does not come to its end.
+    """
+    from pydicom import dcmread
+
+    with path.open("rb") as file, target.open("wb") as stream:
         dcmread(file, stop_before_pixels=True)
-        tag = file.read(12)  # (7FE0,0010), OB, two empty bytes, the length that is not defined
-        if tag[:4] != b"\xe0\x7f\x10\x00" or tag[8:] != b"\xff\xff\xff\xff":
+        element = file.read(12)  # the tag (7FE0,0010), OB, two empty bytes, a length that is not defined
+        if element[:4] != b"\xe0\x7f\x10\x00" or element[8:] != b"\xff\xff\xff\xff":
             raise CineError("the pixel data are not encapsulated, though the transfer syntax is one of video")
-        parse_basic_offsets(file)
-        yield from generate_fragments(file)
+        first = True
+        while (item := file.read(8))[:4] == _ITEM:
+            left = int.from_bytes(item[4:], "little")
+            while left and (part := file.read(min(left, 1 << 20))):
+                left -= len(part)
+                stream.write(b"" if first else part)
+            first = False
+            if left:
+                break
+        if item[:4] != _END:
+            raise CineError("the pixel data end in the middle of the stream; is the file truncated?")
 
 
 def _write(target: Path, frames: Iterator[tuple[float, np.ndarray]]) -> None:

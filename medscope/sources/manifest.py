@@ -99,10 +99,14 @@ def write_manifest(out: str | Path, videos: Iterable[VideoFile], quarantined: It
     (Path(out) / PARTIAL).unlink(missing_ok=True)
 
 
-def check_share(what: str, quarantined: int, total: int, most: float, out: str | Path) -> None:
-    """Raise `QuarantineError` when more than the share `most` (0 to 1) of `total` is quarantined."""
+def check_limit(most: float) -> None:
+    """Raise ValueError when `max_quarantined` is no share."""
     if not 0 <= most <= 1:
         raise ValueError(f"max_quarantined is {most}; it is a share between 0 and 1")
+
+
+def check_share(what: str, quarantined: int, total: int, most: float, out: str | Path) -> None:
+    """Raise `QuarantineError` when more than the share `most` (0 to 1) of `total` is quarantined."""
     if total and quarantined > most * total:
         raise QuarantineError(
             f"{quarantined} of {total} {what} are quarantined ({quarantined / total:.1%}), more than max_quarantined "

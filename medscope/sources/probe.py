@@ -27,8 +27,10 @@ def probe(path: str) -> dict[str, Any]:
         raise VideoError(f"{path}: the file is empty (0 bytes)")
     try:
         seen = _index(path) | _decode(path)
-    except av.FFmpegError as error:
-        raise VideoError(f"{path}: not a video file of a known container, or truncated ({error})") from error
+    except VideoError:
+        raise
+    except Exception as error:  # damaged headers make PyAV raise more than its own errors
+        raise VideoError(f"{path}: not a video file of a known container, or truncated or damaged ({error})") from error
     with open(path, "rb") as file:
         return {**seen, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 

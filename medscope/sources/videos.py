@@ -12,7 +12,7 @@ from medscope.sources.annotations.check import check
 from medscope.sources.annotations.formats import check_format, read_annotations
 from medscope.sources.dicom import find_cines
 from medscope.sources.folder import find_videos
-from medscope.sources.manifest import QUARANTINE, Found, check_share, make_manifest, write_manifest
+from medscope.sources.manifest import QUARANTINE, Found, check_limit, check_share, make_manifest, write_manifest
 from medscope.sources.source import TEMPLATES, Language
 
 MAX_QUARANTINED = 0.1  # share of the files, and of the annotations, that may be quarantined
@@ -34,6 +34,9 @@ class FolderSource:
     max_quarantined: float = MAX_QUARANTINED
     workers: int = 2
     questions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_limit(self.max_quarantined)
 
     @property
     def language(self) -> Language:
@@ -84,6 +87,7 @@ class SegmentsSource(FolderSource):
     excluded: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_format(self.format)
 
     def found(self) -> list[Found]:

@@ -65,7 +65,7 @@ def check(
 ) -> Checked:
     """Sort annotations into those that are possible for their video, impossible, and of an unknown video.
 
-    `labels` names labels that are numbers (`{"3": "suture"}`, or `{"phase:3": "suture"}` where levels share numbers).
+    `labels` names labels that are numbers (`{"3": "name"}`, or `{"phase:3": "name"}` where levels share numbers).
     `levels` are those to keep (default: all). `excluded` gives the reason why a video of that name is not used.
     Impossible are: times that are not finite, a negative start, an end that is not after the start, an end more than a
     second after that of the video, a start at or after it. Where the video is not there, the duration that the
