@@ -98,6 +98,21 @@ def test_inverted_grey_levels(tmp_path):
     assert copied(tmp_path / "a.dcm", tmp_path).read([0])[0].mean() > 250
 
 
+def test_palette(tmp_path):
+    """Indices 0 to 7 into a palette of 16 bits whose red rises and whose blue is full."""
+    made = dataset(np.broadcast_to(np.arange(COUNT, dtype=np.uint8)[:, None, None], (COUNT, 64, 64)), FrameTime="40")
+    made.PhotometricInterpretation = "PALETTE COLOR"
+    ramp = (np.arange(256) * 32 % 256 * 257).astype(np.uint16)
+    for name, values in (("Red", ramp), ("Green", ramp * 0), ("Blue", ramp * 0 + 65535)):
+        setattr(made, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(made, f"{name}PaletteColorLookupTableData", values.astype(np.uint16).tobytes())
+    made.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    frames = copied(tmp_path / "a.dcm", tmp_path).read(list(range(COUNT)))
+    means = frames.mean(axis=(1, 2))
+    assert means[:, 0] == pytest.approx(np.arange(COUNT) * 32, abs=6)
+    assert means[:, 1].max() < 12 and means[:, 2].min() > 240
+
+
 def test_odd_sides_gain_a_pixel(tmp_path):
     video = copied(write_pictures(tmp_path / "a.dcm", grey_frames(COUNT, (65, 49)), FrameTime="40"), tmp_path)
     assert video.size == (66, 50)

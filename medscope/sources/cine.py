@@ -84,13 +84,14 @@ def _pictures(path: Path, header: Any) -> Iterator[np.ndarray]:
     def frames() -> Iterator[np.ndarray]:
         for frame in iter_pixels(path):
             if photometric == "PALETTE COLOR":
-                frame = apply_color_lut(frame, header)
+                colours = apply_color_lut(frame, header)
+                frame = colours >> 8 if colours.dtype == np.uint16 else colours
             elif photometric.startswith("MONOCHROME"):
                 frame = apply_voi_lut(apply_modality_lut(frame, header), header)
             yield frame
 
-    deep = header.BitsAllocated > 8 or photometric.startswith("MONOCHROME")
-    low, high = _range(frames()) if deep and not _is_8_bit(header) else (0.0, 255.0)
+    deep = photometric != "PALETTE COLOR" and not _is_8_bit(header)
+    low, high = _range(frames()) if deep else (0.0, 255.0)
     for frame in frames():
         grey = np.clip((frame.astype(np.float32) - low) * (255 / max(high - low, 1e-9)), 0, 255).round()
         if photometric == "MONOCHROME1":
@@ -100,7 +101,9 @@ def _pictures(path: Path, header: Any) -> Iterator[np.ndarray]:
 
 
 def _is_8_bit(header: Any) -> bool:
-    """Whether the values are grey levels or colours of 8 bits as they stand."""
+    """Whether the values are colours, or grey levels, of 8 bits as they stand."""
+    if header.BitsAllocated == 8 and header.SamplesPerPixel == 3:
+        return True
     plain = header.get("WindowWidth") is None and header.get("RescaleSlope") in (None, 1)
     return header.BitsAllocated == 8 and plain and header.get("PixelRepresentation", 0) == 0
 
