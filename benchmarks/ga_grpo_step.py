@@ -25,18 +25,19 @@ from report import machine, peak_memory, plot_steps, reset_peak_memory, write_re
 from transformers import TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
-from medscope.environment.dialogue import call_text, opening
-from medscope.environment.environment import ClinicalVideoEnvironment
-from medscope.training.ga_grpo import GAGRPOTrainer
+from medscope.agents.encoding import encode_prompt
 from medscope.agents.policy import Policy, tiny_policy
-from medscope.records import Task, Recording, Trajectory, Window
+from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
+from medscope.environment.environment import skim
+from medscope.environment.grammar import call_text
+from medscope.environment.prompts import opening
+from medscope.records import Recording, Task, Trajectory, Window
 from medscope.rewards import RewardSettings
-from medscope.agents.rollout import encode_prompt
-from medscope.training.sft import collate, trajectory_example
+from medscope.sources.rendered.language import LANGUAGE
 from medscope.sources.rendered.world import sample_recording, write_video
-from medscope.suite.tasks import questions
-from medscope.environment.tools import ToolBudget
-from medscope.environment.video import FrameStore
+from medscope.suite.tasks import GROUNDING, closed_tasks
+from medscope.training.examples import collate, trajectory_example
+from medscope.training.ga_grpo import GAGRPOTrainer
 
 Step = Callable[[], dict[str, float]]
 SKIM = 20  # with which the video is drawn; the prompts show any number of its frames
@@ -47,11 +48,10 @@ TURN_TOKENS = 48
 class Setting:
     """What both sides are given."""
 
-    asked: list[Task]
-    recording: Recording
+    tasks: list[Task]
     store: FrameStore
     budget: ToolBudget
-    group: int
+    num_generations: int
 
 
 def long_recording(folder: Path) -> Recording:
@@ -59,7 +59,7 @@ def long_recording(folder: Path) -> Recording:
     for seed in range(1000):
         rng = np.random.default_rng(seed)
         recording = sample_recording("laparoscopy", f"long_{seed}", "eval", folder / "long.mp4", SKIM, rng)
-        if recording.duration > 256 and len(recording.segments) >= 4:
+        if recording.duration > 256 and len(recording.intervals) >= 4:
             write_video(recording, SKIM)
             return recording
     raise RuntimeError("no long recording in 1000 draws")
@@ -69,12 +69,11 @@ def taught_policy(setting: Setting) -> Policy:
     """The tiny policy after it has learned to crop and answer on these very prompts."""
     policy, environment = tiny_policy(), ClinicalVideoEnvironment(setting.store, setting.budget)
     examples = []
-    for number, question in enumerate(setting.asked):
+    for number, task in enumerate(setting.tasks):
         window = Window(10 * number, 10 * number + 20)
         call = call_text("crop_video", {"start_time": window.start, "end_time": window.end})
-        turns = (f"<think>find {question.phase}</think>{call}", "<think>seen</think><answer>yes</answer>")
-        trajectory = Trajectory(question.id, turns)
-        examples.append(trajectory_example(policy, trajectory, question, setting.recording.path, environment))
+        turns = (f"<think>find {task.subject}</think>{call}", "<think>seen</think><answer>yes</answer>")
+        examples.append(trajectory_example(policy, Trajectory(task, turns), environment))
     batch = collate(policy, examples)
     optimiser = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
     for _ in range(60):
@@ -88,17 +87,15 @@ def taught_policy(setting: Setting) -> Policy:
 
 def ours(policy: Policy, setting: Setting) -> Step:
     """Our trainer's loss and backward; frame features are forgotten before every step."""
-    asked, recordings = setting.asked, {setting.recording.video: setting.recording}
-    arguments = TrainingArguments(tempfile.mkdtemp(), per_device_train_batch_size=len(asked), report_to=[])
+    arguments = TrainingArguments(tempfile.mkdtemp(), per_device_train_batch_size=len(setting.tasks), report_to=[])
     policy.cache_features = True
     trainer = GAGRPOTrainer(
         policy,
         arguments,
-        asked,
-        recordings,
+        setting.tasks,
         setting.store,
         setting.budget,
-        setting.group,
+        setting.num_generations,
         1.0,
         "none",
         RewardSettings(),
@@ -107,11 +104,9 @@ def ours(policy: Policy, setting: Setting) -> Step:
     def step() -> dict[str, float]:
         policy.forget_features()
         start = time.perf_counter()
-        rollouts = trainer.sample(asked)
+        experience = trainer.collect(setting.tasks)
         sampled = time.perf_counter()
-        trainer.sample = lambda _: rollouts
-        trainer.compute_loss(policy.model, {"questions": asked}).backward()
-        del trainer.sample
+        trainer.update_loss(experience, experience.tokens).backward()
         done = {name: values[-1] for name, values in trainer.recent.items()}
         return {
             "rollout_s": sampled - start,
@@ -131,21 +126,21 @@ def stock_trl(policy: Policy, setting: Setting) -> Step:
     """
     for tool in (ClinicalVideoEnvironment.crop_video, ClinicalVideoEnvironment.get_frame):
         tool.__annotations__.pop("return", None)
-    rows, path = [], setting.recording.path
-    for question in setting.asked:
+    rows = []
+    for task in setting.tasks:
         environment = ClinicalVideoEnvironment(setting.store, setting.budget)
-        environment.reset(path=path)
-        messages = opening(question.text, environment._skim(), tools=True)
-        rows += [{"prompt": messages, "path": path}] * setting.group
+        environment.reset(path=task.path)
+        messages = opening(task.question, skim(environment), tools=True)
+        rows += [{"prompt": messages, "path": task.path}] * setting.num_generations
     trainer = GRPOTrainer(
         model=policy.model,
         reward_funcs=lambda completions, **_: [float(len(str(c)) % 3) for c in completions],
         args=GRPOConfig(
-            tempfile.mkdtemp(), per_device_train_batch_size=len(rows), num_generations=setting.group, beta=0.0,
-            scale_rewards="none", loss_type="bnpo", max_completion_length=4 * TURN_TOKENS + 200, report_to=[],
+            tempfile.mkdtemp(), per_device_train_batch_size=len(rows), num_generations=setting.num_generations,
+            beta=0.0, scale_rewards="none", loss_type="bnpo", max_completion_length=4 * TURN_TOKENS + 200, report_to=[],
             use_cpu=True, bf16=False, gradient_checkpointing=False, max_tool_calling_iterations=2,
         ),
-        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "?"}], "path": path}] * 64),
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "?"}], "path": rows[0]["path"]}] * 64),
         processing_class=policy.processor,
         environment_factory=lambda: ClinicalVideoEnvironment(setting.store, setting.budget),
     )  # fmt: skip
@@ -190,31 +185,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--groups", type=int, nargs="+", default=[2, 4, 8, 16])
-    parser.add_argument("--questions", type=int, default=4, help="per step")
+    parser.add_argument("--questions", type=int, default=4, help="tasks per step")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--trl-most", type=int, default=2048, help="frames x group beyond which TRL is left out")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     recording, store, rows = long_recording(Path(tempfile.mkdtemp())), FrameStore(), []
-    asked = [q for q in questions(recording, np.random.default_rng(0)) if q.kind == "grounding"][: arguments.questions]
+    closed = closed_tasks(recording, LANGUAGE, np.random.default_rng(0))
+    tasks = [task for task in closed if task.kind == GROUNDING][: arguments.questions]
     for frames in arguments.frames:
         budget = ToolBudget(
             skim_frames=frames, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056,
             max_turn_tokens=TURN_TOKENS,
         )  # fmt: skip
-        policy = taught_policy(Setting(asked, recording, store, budget, 1))
+        policy = taught_policy(Setting(tasks, store, budget, 1))
         for group in arguments.groups:
-            setting = Setting(asked, recording, store, budget, group)
-            row = {"frames": frames, "group": group, "questions": len(asked)}
+            setting = Setting(tasks, store, budget, group)
+            row = {"frames": frames, "group": group, "questions": len(tasks)}
             for name, engine in (("ours", ours), ("trl", stock_trl)):
                 if name == "trl" and frames * group > arguments.trl_most:
                     continue
                 fresh = copy.deepcopy(policy)
                 found = timed(engine(fresh, setting), fresh, arguments.repeats)
                 row |= {f"{name}_{key}": round(value, 3) for key, value in found.items()}
-            row["ours_rollouts_per_s"] = round(len(asked) * group / row["ours_rollout_s"], 1)
+            row["ours_rollouts_per_s"] = round(len(tasks) * group / row["ours_rollout_s"], 1)
             if "trl_step_s" in row:
-                row["trl_rollouts_per_s"] = round(len(asked) * group / row["trl_rollout_s"], 1)
+                row["trl_rollouts_per_s"] = round(len(tasks) * group / row["trl_rollout_s"], 1)
                 row["ratio"] = round(row["trl_step_s"] / row["ours_step_s"], 2)
             rows.append(row)
             print(row, flush=True)

@@ -22,9 +22,10 @@ import av
 import numpy as np
 from report import machine, plot_latency, write_results
 
+from medscope.environment import FrameStore, ToolBudget
+from medscope.environment.tools import crop_seconds, frame_seconds
+from medscope.environment.video import fit
 from medscope.records import Window
-from medscope.environment.tools import ToolBudget, crop_seconds, frame_seconds
-from medscope.environment.video import FrameStore, fit
 
 BUDGET = ToolBudget(crop_frames=32, crop_pixels=50_176, frame_pixels=200_704)
 CROP_SECONDS = (10, 60)
