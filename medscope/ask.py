@@ -62,7 +62,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON alone on stdout")
     parser.add_argument("--out", type=Path, help="folder for the page, the JSON and the trajectory; one for each ask")
     parser.add_argument("--budget", type=Path, help="JSON file of frames, pixels and calls (default: the model's own)")
-    parser.add_argument("--decoder", choices=sorted(DECODERS), default="decord")
+    parser.add_argument("--decoder", choices=sorted(DECODERS), default="pyav", help="(decord: slow on long HD video)")
     endpoint = parser.add_argument_group("endpoint")
     endpoint.add_argument("--allow-remote", action="store_true", help="frames may be sent to another machine")
     endpoint.add_argument("--model-name", help="of the endpoint's model (default: MEDSCOPE_MODEL_MODEL)")
@@ -134,7 +134,11 @@ def _fail(message: str, session: Session | None, out: Path | None, status: int) 
 
 
 def _cost_facts(session: Session) -> dict[str, str]:
-    facts = {name: f"{value:g}" for name, value in session.cost.items() if value is not None}
+    facts = {
+        name: f"{value:.4g}" if isinstance(value, float) else str(value)
+        for name, value in session.cost.items()
+        if value is not None
+    }
     return facts | ({} if session.confidence is None else {"confidence": f"{session.confidence:.2f}"})
 
 

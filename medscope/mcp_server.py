@@ -10,15 +10,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mcp.server import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError as RefusedCall
-from mcp_types import ContentBlock, ImageContent, TextContent
-
 from medscope.agents.frames import FrameEncoder
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget, ToolError, VideoError
 from medscope.environment import environment as actions
 from medscope.environment.decoders import DECODERS
 from medscope.environment.environment import Blocks
+
+try:
+    from mcp.server import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError as RefusedCall
+    from mcp_types import ContentBlock, ImageContent, TextContent
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("the MCP server needs the extra mcp: pip install -e '.[mcp]'") from error
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".m4v")
 FRAME_BYTES = 65_536
@@ -114,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m medscope.mcp_server", description="Video tools for an assistant.")
     parser.add_argument("folder", help="the videos that may be looked at")
     parser.add_argument("--port", type=int, help="serve http://127.0.0.1:PORT/mcp instead of stdio")
-    parser.add_argument("--decoder", choices=sorted(DECODERS), default="decord")
+    parser.add_argument("--decoder", choices=sorted(DECODERS), default="pyav")
     options = parser.parse_args(arguments)
     try:
         server = make_server(VideoFolder(options.folder), FrameStore(options.decoder))

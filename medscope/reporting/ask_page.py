@@ -22,7 +22,7 @@ from medscope.reporting.clips import cut_clip
 THUMBNAIL_PIXELS = 20_000  # at least; frames that were shown larger are shown as large here
 THUMBNAIL_BYTES = 16_384
 MOST_THUMBNAILS = 32  # of a call, evenly spread
-CLIP_BYTES, PAGE_CLIP_BYTES = 8 << 20, 24 << 20  # of one clip, and of all clips on a page
+CLIP_BYTES, PAGE_CLIP_BYTES = 20 << 20, 60 << 20  # of one clip (Firefox takes URIs of 32 MB), and of all on a page
 WIDTH, ROW = 1000, 22  # of the time line, in units of its view box
 
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
@@ -166,7 +166,7 @@ def _clip(path: str, window: Window, max_bytes: int) -> tuple[str, int]:
         return f'<p class="facts">{label}: the clip is too large, or of a codec no browser plays; frames only</p>', 0
     return (
         f'<video controls preload="metadata" src="{data_uri(clip.content, clip.kind)}"></video>'
-        f'<p class="facts">{label}; the film begins at {clip.start:.4g} s, the key frame before</p>',
+        f'<p class="facts">{label}; the film begins at {round(clip.start, 2):g} s, the key frame before</p>',
         len(clip.content),
     )
 
