@@ -104,7 +104,6 @@ def agree(path, seen):
         assert [level_index(frame) for frame in video.read([0, 5, 11])] == [0, 5, 11]
 
 
-@pytest.mark.xfail(reason="the environment does not read streams without an index: decord has no times, PyAV no seek")
 @pytest.mark.parametrize(("suffix", "codec"), STREAMS.items())
 def test_streams_without_an_index(tmp_path, suffix, codec):
     path = write_as(tmp_path / f"a{suffix}", codec, 25)

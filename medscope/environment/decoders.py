@@ -11,11 +11,14 @@ import numpy as np
 Size = tuple[int, int]  # width, height
 # Containers that hold their own frames. Playlists (ffconcat, HLS) are not among them: they open other files.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg"
+# Streams without an index: decord finds neither their times nor their frames, PyAV reads them whatever is asked for.
+STREAMS = ("mpeg", "mpegts", "mpegvideo")
 
 
 def open_container(path: str) -> av.container.InputContainer:
     """Open a file as one of `CONTAINERS`, whatever its name says. Raises `av.FFmpegError` for anything else."""
-    return av.open(path, options={"format_whitelist": CONTAINERS})
+    # Titles in another encoding are no reason to refuse a film.
+    return av.open(path, options={"format_whitelist": CONTAINERS}, metadata_errors="replace")
 
 
 class DecordReader:
@@ -64,14 +67,29 @@ class PyAVReader:
         with open_container(self.path) as container:
             stream = container.streams.video[0]
             for key, targets in groupby(sorted(wanted), self._key):
-                last = max(targets)
-                container.seek(key, stream=stream)
-                for frame in container.decode(stream):
-                    if frame.pts in wanted:
-                        found[frame.pts] = self._picture(frame, size)
-                    if frame.pts is not None and frame.pts >= last:
+                targets = set(targets)
+                # Transport and programme streams have no index: a seek may land behind the key frame. Then go back.
+                for back in (0, 1, 4, 16, len(self.keys)):
+                    container.seek(self.keys[max(0, bisect_right(self.keys, key) - 1 - back)], stream=stream)
+                    for frame in container.decode(stream):
+                        if frame.pts in targets:
+                            found[frame.pts] = self._picture(frame, size)
+                        if frame.pts is not None and frame.pts >= max(targets):
+                            break
+                    if targets <= found.keys():
                         break
+                else:
+                    self._read_from_start(targets - found.keys(), size, found)
         return np.stack([found[self.pts[i]] for i in indices])
+
+    def _read_from_start(self, targets: set[int], size: Size | None, found: dict[int, np.ndarray]) -> None:
+        """Decode the file without a seek until all targets are found."""
+        with open_container(self.path) as container:
+            for frame in container.decode(container.streams.video[0]):
+                if frame.pts in targets:
+                    found[frame.pts] = self._picture(frame, size)
+                if frame.pts is not None and frame.pts >= max(targets):
+                    break
 
     @staticmethod
     def _picture(frame: av.VideoFrame, size: Size | None) -> np.ndarray:

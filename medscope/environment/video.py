@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from medscope.environment.decoders import DECODERS, Size, open_container
+from medscope.environment.decoders import DECODERS, STREAMS, Size, open_container
 
 PATCH_FACTOR = 28  # pixels a side of one visual token of Qwen2.5-VL (patch 14, merged 2 x 2)
 
@@ -28,11 +28,12 @@ class Video:
 
     def __init__(self, path: str | Path, decoder: str = "decord"):
         self.path = str(path)
-        self._check_container()
+        if decoder not in DECODERS:
+            raise VideoError(f"unknown decoder {decoder!r}; choose one of {sorted(DECODERS)}")
+        if self._check_container() in STREAMS:
+            decoder = "pyav"  # the only one that can
         try:
             self._decoder = DECODERS[decoder](self.path)
-        except KeyError:
-            raise VideoError(f"unknown decoder {decoder!r}; choose one of {sorted(DECODERS)}") from None
         except Exception as error:  # decoders raise bare RuntimeErrors of their own
             raise VideoError(f"{self.path}: {decoder} cannot open this file ({_first_line(error)})") from error
         if len(self._decoder.starts) == 0:
@@ -45,7 +46,8 @@ class Video:
             raise VideoError(f"{self.path}: {decoder} finds no presentation times in this file; convert it to MP4")
         self.fps = len(self.starts) / self.duration if len(steps) else 1.0  # any rate will do for a single frame
 
-    def _check_container(self) -> None:
+    def _check_container(self) -> str:
+        """The name of the container."""
         file = Path(self.path)
         if not file.is_file():
             raise VideoError(f"{self.path}: no such video file")
@@ -53,7 +55,7 @@ class Video:
             raise VideoError(f"{self.path}: the file is empty (0 bytes)")
         try:
             with open_container(self.path) as container:
-                streams = container.streams.video
+                streams, name = container.streams.video, container.format.name
                 self.pixels = streams[0].width * streams[0].height if streams else 0
         except av.FFmpegError as error:
             raise VideoError(
@@ -61,6 +63,7 @@ class Video:
             ) from error
         if not streams:
             raise VideoError(f"{self.path}: the file has no video stream (audio only?)")
+        return name
 
     def nearest(self, times: Sequence[float]) -> list[int]:
         """Index of the frame nearest to each second. NaN, negative times and times past the end are errors."""
