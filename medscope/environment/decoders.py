@@ -54,11 +54,12 @@ class PyAVReader:
         with open_container(path) as container:
             stream = container.streams.video[0]
             self.time_base = float(stream.time_base)
-            packets = [p for p in container.demux(stream) if p.pts is not None]
-            self.pts = sorted(packet.pts for packet in packets)
-            self.keys = sorted(packet.pts for packet in packets if packet.is_keyframe) or self.pts[:1]
-            if len(packets) < stream.frames:
-                raise EOFError(f"it holds {len(packets)} of {stream.frames} frames; is the file truncated?")
+            # Times alone: the packets of an hour would be the file in memory.
+            times = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.pts is not None]
+            self.pts = sorted(pts for pts, _ in times)
+            self.keys = sorted(pts for pts, key in times if key) or self.pts[:1]
+            if len(times) < stream.frames:
+                raise EOFError(f"it holds {len(times)} of {stream.frames} frames; is the file truncated?")
         self.starts = np.asarray(self.pts, dtype=np.float64) * self.time_base
 
     def read(self, indices: list[int], size: Size | None) -> np.ndarray:
