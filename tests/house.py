@@ -35,6 +35,7 @@ ablation_overrides: {full: {}, slow: {learning_rate: 1.0e-6}}
 """
 PIPELINE = """\
 stages:
+  warm_up: {cmd: run, deps: [data/suite], outs: [checkpoints/warm_up]}
   sft: {cmd: run, deps: [data/suite, medscope/files.py], outs: [checkpoints/sft]}
   ga_grpo: {cmd: run, deps: [data/suite, checkpoints/sft, medscope/rewards.py], outs: [checkpoints/ga_grpo]}
 """

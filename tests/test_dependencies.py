@@ -10,11 +10,11 @@ from closure import PIPELINES, closure, covered, import_graph, listed
 from medscope.pipeline.parameters import (
     ROOT,
     WORLD,
-    declared_parameters,
     notebook_of,
     read_parameters,
     stage_parameters,
 )
+from medscope.pipeline.provenance import stage_inputs
 from medscope.pipeline.stage import parse, run_name
 
 STAGES = {
@@ -116,6 +116,15 @@ def test_the_report_reads_every_system():
         assert {f"predictions/{system}{end}" for end in (".jsonl", ".protocol.json")} <= read
 
 
-def test_declared_parameters_are_given_by_params_yaml_or_a_command():
-    given = {parse(command(name).split())[1].stage for name in STAGES}
-    assert all(declared_parameters(notebook_of(stage)) for stage in given)
+@pytest.mark.parametrize("name", STAGES)
+def test_the_inputs_of_a_run_are_found_by_its_parameters(name):
+    """The launcher looks up what a run reads by its stage, a study by its name."""
+    _, arguments = parse(command(name).split())
+    parameters = stage_parameters(arguments.stage, arguments.overrides, arguments.overlays)
+    found = stage_inputs(parameters)
+    checkpoint = parameters.get("checkpoint") or {"sft": "warm_up", "ga_grpo": "sft"}.get(parameters.stage)
+    if parameters.stage != "studies" and checkpoint and parameters.get("system") != "blind":
+        assert f"checkpoints/{checkpoint}" in found
+    if parameters.stage == "studies":
+        assert f"predictions/{'study' if parameters['study'] == 'ablation_study' else parameters['study']}" in found
+    assert not any("${" in path for path in found)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,23 @@ LAUNCHER = "medscope.pipeline.stage"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return build_house(tmp_path_factory.mktemp("house") / "copy")
+def empty_store(tmp_path_factory):
+    """An MLflow store with its tables, which takes seconds to make."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
 
 
-def test_the_papermill_line_of_the_readme_leaves_the_results_of_the_pipeline_alone(home):
+@pytest.fixture
+def home(tmp_path, empty_store):
+    home = build_house(tmp_path / "copy")
+    shutil.copy(empty_store, home)
+    return home
+
+
+def test_the_papermill_line_of_the_docs_leaves_the_results_of_the_pipeline_alone(home):
     before = results(home)
     run = call(home, *LINE)
     assert run.returncode == 0, run.stderr[-2000:]
@@ -34,8 +47,7 @@ def test_papermill_with_a_name_that_the_notebook_does_not_declare_fails(home):
     assert "StageError: notebook ga_grpo has no parameter learning_rat; it has folder, decoder" in run.stderr
 
 
-def test_dvc_writes_in_place(tmp_path):
-    home = build_house(tmp_path / "copy")
+def test_dvc_writes_in_place(home):
     run = call(home, *LINE, DVC_STAGE="ga_grpo")
     assert run.returncode == 0, run.stderr[-2000:]
     assert (home / "checkpoints" / "ga_grpo" / "weights").read_text() == "sft 0.0001"
@@ -50,8 +62,7 @@ def runs_of(home, experiment):
     return {run.info.run_name: run for run in found}
 
 
-def test_the_launcher_writes_in_place_only_when_told(tmp_path):
-    home = build_house(tmp_path / "copy")
+def test_the_launcher_writes_in_place_only_when_told(home):
     before = results(home)
     words = ("ga_grpo", "--with", "ablation", "--with", "ablation_overrides.slow", "variant=ablation/slow_0")
     run = call(home, LAUNCHER, *words)
@@ -70,8 +81,7 @@ def test_the_launcher_writes_in_place_only_when_told(tmp_path):
     assert runs_of(home, "medscope-runs")["ablation/slow_0"].info.status == "FINISHED"
 
 
-def test_smoke_takes_overrides_and_a_failure_ends_with_its_cause(tmp_path):
-    home = build_house(tmp_path / "copy")
+def test_smoke_takes_overrides_and_a_failure_ends_with_its_cause(home):
     run = call(home, LAUNCHER, "--smoke", "sft", "learning_rate=0.25")
     assert run.returncode == 0, run.stderr[-2000:]
     assert (home / "smoke" / "checkpoints" / "sft" / "weights").read_text() == "nothing 0.25"
@@ -86,6 +96,23 @@ def test_smoke_takes_overrides_and_a_failure_ends_with_its_cause(tmp_path):
     assert runs_of(home, "medscope-smoke")["ga_grpo"].info.status == "FAILED"
 
 
+FULL = """\
+from medscope.pipeline.parameters import begin
+begin("warm_up", globals())
+raise OSError(28, "No space left on device", "checkpoints/warm_up/model.safetensors")
+"""
+
+
+def test_a_page_that_cannot_be_written_does_not_hide_the_full_disk(home):
+    write_notebook(home / "notebooks" / "02_warm_up.ipynb", 'folder = "smoke"\n', FULL)
+    (home / "smoke" / "outputs" / "warm_up" / "02_warm_up.html").mkdir(parents=True)
+    run = call(home, LAUNCHER, "--smoke", "warm_up")
+    assert run.returncode == 1
+    lines = run.stderr.strip().splitlines()
+    assert any(line.startswith("the page could not be written: IsADirectoryError") for line in lines)
+    assert lines[-1] == "OSError: [Errno 28] No space left on device: 'checkpoints/warm_up/model.safetensors'"
+
+
 WAITING = """\
 from medscope.pipeline.parameters import begin
 begin("sft", globals())
@@ -97,9 +124,8 @@ time.sleep(600)
 """
 
 
-def test_a_killed_run_is_called_killed(tmp_path):
+def test_a_killed_run_is_called_killed(home):
     """By SIGTERM at once; by SIGKILL at the next launch, although the trainer had called it FINISHED."""
-    home = build_house(tmp_path / "copy")
     write_notebook(home / "notebooks" / "03_sft.ipynb", 'folder = "smoke"\n', WAITING)
     (home / "params.yaml").write_text("world: {decoder: decord}\n")
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -118,13 +144,14 @@ def test_a_killed_run_is_called_killed(tmp_path):
         running.stdout.close()
     assert runs_of(home, "medscope-by_SIGTERM")["sft"].info.status == "KILLED"
     assert runs_of(home, "medscope-by_SIGKILL")["sft"].info.status == "FINISHED"
-    assert call(home, LAUNCHER, "ga_grpo").returncode == 0
+    assert call(home, LAUNCHER, "--smoke", "warm_up").returncode == 0
     assert runs_of(home, "medscope-by_SIGKILL")["sft"].info.status == "KILLED"
 
 
-def test_an_experiment_in_a_copy_of_the_repository_logs_to_the_main_store(tmp_path):
+def test_an_experiment_in_a_copy_of_the_repository_logs_to_the_main_store(tmp_path, empty_store):
     main = tmp_path / "main"
     main.mkdir()
+    shutil.copy(empty_store, main)
     home = build_house(main / ".dvc" / "tmp" / "exps" / "one")
     assert call(home, LAUNCHER, "sft", DVC_STAGE="sft", DVC_ROOT=str(main)).returncode == 0
     assert runs_of(main, "medscope")["sft"].info.status == "FINISHED"

@@ -62,8 +62,9 @@ def code_files(stage: str) -> list[Path]:
 
 
 def read_stages() -> dict[str, dict[str, Any]]:
-    """The stages of dvc.yaml; of a matrix or `foreach` the template of its members."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    """The stages of dvc.yaml and studies/dvc.yaml; of a matrix or `foreach` the template of its members."""
+    files = [file for file in (ROOT / "studies" / "dvc.yaml", ROOT / "dvc.yaml") if file.exists()]
+    stages = {name: stage for file in files for name, stage in yaml.safe_load(file.read_text())["stages"].items()}
     return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 
@@ -71,7 +72,7 @@ def stage_inputs(parameters: Parameters) -> list[str]:
     """Data, checkpoints and metrics that dvc.yaml lists as dependencies of a stage, with the values of this run in
     the place of `${item.name}`. What is named after something else than a parameter is left out."""
     found = []
-    for path in read_stages()[parameters.stage]["deps"]:
+    for path in read_stages()[parameters.get("study", parameters.stage)]["deps"]:
         known = re.sub(r"\$\{item\.(\w+)\}", lambda match: str(parameters.get(match[1], match[0])), path)
         if not path.startswith(("medscope/", "notebooks/")) and "${" not in known:
             found.append(known)

@@ -34,8 +34,11 @@ def start(name: str, parameters: Parameters, layout: Layout) -> str:
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     experiment = "-".join(["medscope", *(part for part in layout.root.parts if part != "/")])
     if mlflow.get_experiment_by_name(experiment) is None:
-        local = mlflow.get_tracking_uri().startswith("sqlite:")
-        mlflow.create_experiment(experiment, (store_folder() / "mlruns").as_uri() if local else None)
+        file = mlflow.get_tracking_uri().removeprefix("sqlite:///")
+        local = (
+            file != mlflow.get_tracking_uri()
+        )  # then artifacts lie beside the database; a server knows its own place
+        mlflow.create_experiment(experiment, Path(file).resolve().with_name("mlruns").as_uri() if local else None)
     mlflow.set_experiment(experiment)
     mark_killed_runs()
     run = mlflow.start_run(run_name=name, log_system_metrics=True)
