@@ -34,11 +34,9 @@ def start(name: str, parameters: Parameters, layout: Layout) -> str:
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     experiment = "-".join(["medscope", *(part for part in layout.root.parts if part != "/")])
     if mlflow.get_experiment_by_name(experiment) is None:
-        file = mlflow.get_tracking_uri().removeprefix("sqlite:///")
-        local = (
-            file != mlflow.get_tracking_uri()
-        )  # then artifacts lie beside the database; a server knows its own place
-        mlflow.create_experiment(experiment, Path(file).resolve().with_name("mlruns").as_uri() if local else None)
+        uri = mlflow.get_tracking_uri()
+        beside = Path(uri.removeprefix("sqlite:///")).resolve().with_name("mlruns").as_uri()
+        mlflow.create_experiment(experiment, beside if uri.startswith("sqlite:///") else None)
     mlflow.set_experiment(experiment)
     mark_killed_runs()
     run = mlflow.start_run(run_name=name, log_system_metrics=True)
