@@ -12,19 +12,16 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from medscope.agents.endpoint_agent import EndpointAgent
-from medscope.agents.model_card import BUDGET, card_warning, read_budget
-from medscope.environment import FrameStore, ToolBudget
+from medscope.agents.model_card import read_budget
+from medscope.environment import FrameStore
 from medscope.environment.decoders import DECODERS
 from medscope.files import write_json, write_jsonl
-from medscope.remote import EndpointError, RemoteModel
+from medscope.models import TINY, EndpointSettings, Model, open_model
+from medscope.remote import EndpointError
 from medscope.reporting.ask_page import write_ask_page
-from medscope.session import Session, ask_endpoint, ask_policy, open_session, printable, window_of
+from medscope.session import Session, cost_facts, open_session, printable, window_of
 
-TINY = Path(__file__).resolve().parents[1] / "models" / "tiny"
-ENDPOINT_BUDGET = ToolBudget(skim_frames=64, crop_frames=32, max_turn_tokens=4096)  # fits most models and purses
 PAGE, RECORD, TRAJECTORY = "ask.html", "ask.json", "trajectory.jsonl"
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
@@ -37,12 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with redirect_stdout(sys.stderr):  # whatever a library prints: stdout is for the answer
             if options.out:
                 options.out.mkdir(parents=True, exist_ok=True)
-            answer, budget, warning = _prepare(options)
-            store = FrameStore(options.decoder)
-            session = open_session(options.video, options.question, store, budget)
+            model = _model(options)
+            warning, store = model.warning(options.video), FrameStore(options.decoder)
+            session = open_session(options.video, options.question, store, model.budget)
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
-            answer(session)
+            model.answer(session)
             if options.out:
                 _keep(session, options.out, store, options.model, warning)
         print(json.dumps(session.record(), indent=2) if options.json else printable(_report(session, options.out)))
@@ -73,35 +70,17 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _prepare(options: argparse.Namespace) -> tuple[Any, ToolBudget, str]:
-    """A function that answers a session, the budget, and what the model's card says about foreign videos."""
-    url = options.model if options.model.startswith(("http://", "https://")) else None
-    if url or options.model == "endpoint":
-        budget = read_budget(options.budget) if options.budget else ENDPOINT_BUDGET
-        price = options.price or (None, None)
-        remote = RemoteModel(
-            "MEDSCOPE_MODEL", url, options.model_name, options.allow_remote,
-            retries=2, timeout=options.timeout, price_in=price[0], price_out=price[1],
-        )  # fmt: skip
-        agent = EndpointAgent(remote, budget, options.calls, request=options.request)
-        return lambda session: ask_endpoint(session, agent), budget, ""
-    from medscope.agents.policy import load_policy
-
-    folder = Path(options.model)
-    if options.model == str(TINY) and not folder.is_dir():
-        raise FileNotFoundError(f"there is no {TINY}; fetch it, or give --model a folder or the URL of an endpoint")
-    has_budget = folder.is_dir() and not options.budget
-    budget = (
-        read_budget(folder / BUDGET) if has_budget else read_budget(options.budget) if options.budget else ToolBudget()
+def _model(options: argparse.Namespace) -> Model:
+    price = options.price or (None, None)
+    endpoint = EndpointSettings(
+        options.model_name, options.calls, options.allow_remote, options.request, options.timeout, *price
     )
-    own = folder.is_dir() and Path(options.video).resolve().is_relative_to(folder.resolve().parent)
-    warning = card_warning(folder) if folder.is_dir() and not own else ""
-    return lambda session: ask_policy(session, load_policy(options.model)), budget, warning
+    return open_model(options.model, read_budget(options.budget) if options.budget else None, endpoint)
 
 
 def _keep(session: Session, out: Path, store: FrameStore, model: str, warning: str) -> None:
     """The page and the records, each moved to its place whole, so that asks beside each other never mix."""
-    facts = {"video": session.task.video, "model": model, **_cost_facts(session)}
+    facts = {"video": session.task.video, "model": model, **cost_facts(session)}
     with TemporaryDirectory(dir=out, prefix=".ask-") as made:
         write_ask_page(Path(made) / PAGE, session.trajectory, store, session.environment.budget, facts, warning)
         _write_records(session, Path(made), None)
@@ -133,15 +112,6 @@ def _fail(message: str, session: Session | None, out: Path | None, status: int) 
     return status
 
 
-def _cost_facts(session: Session) -> dict[str, str]:
-    facts = {
-        name: f"{value:.4g}" if isinstance(value, float) else str(value)
-        for name, value in session.cost.items()
-        if value is not None
-    }
-    return facts | ({} if session.confidence is None else {"confidence": f"{session.confidence:.2f}"})
-
-
 def _report(session: Session, out: Path | None) -> str:
     """The answer and how it came about, for the terminal."""
     lines = [f"answer: {'none (the model did not give one)' if session.answer is None else session.answer}"]
@@ -152,7 +122,7 @@ def _report(session: Session, out: Path | None) -> str:
         start, end = window_of(call)
         shown = ", ".join(f"{second:g}" for second in call.seconds)
         lines.append(f"call {number}: {call.name} looked from {start:g} to {end:g} s; frames at {shown} s")
-    lines.append("cost: " + ", ".join(f"{name} {value}" for name, value in _cost_facts(session).items()))
+    lines.append("cost: " + ", ".join(f"{name} {value}" for name, value in cost_facts(session).items()))
     return "\n".join([*lines, f"page: {out / PAGE}"] if out else lines)
 
 

@@ -1,8 +1,10 @@
 """One question to one video while it is answered: what was said and called so far, and what it has cost."""
 
+import re
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +15,12 @@ from medscope.agents.protocol import Agent, run_episode
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.environment.grammar import parse_answer
 from medscope.records import Task, Text, Timestamp, ToolCall, Trajectory, Window
-from medscope.reporting.ask_page import thoughts
 
 if TYPE_CHECKING:  # an endpoint is asked without torch's models
     from medscope.agents.policy import Policy
 
 MOST_CHARACTERS = 4000  # of a question
+_THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
 @dataclass
@@ -62,6 +64,21 @@ class Recording:
         self.session.turns.append(turn)
         print(printable(f"turn {len(self.session.turns)}: {thoughts([turn])[0][:200]}"), file=sys.stderr)
         return turn
+
+
+def thoughts(turns: Sequence[str]) -> list[str]:
+    """What was thought in every turn, in order; "" for a turn without a thought."""
+    return [" ".join(part.strip() for part in _THOUGHT.findall(turn)) for turn in turns]
+
+
+def cost_facts(session: Session) -> dict[str, str]:
+    """What an answer has cost, and the policy's confidence in it, as text."""
+    facts = {
+        name: f"{value:.4g}" if isinstance(value, float) else str(value)
+        for name, value in session.cost.items()
+        if value is not None
+    }
+    return facts | ({} if session.confidence is None else {"confidence": f"{session.confidence:.2f}"})
 
 
 def call_record(call: ToolCall) -> dict[str, Any]:
@@ -121,13 +138,19 @@ def ask_policy(session: Session, policy: "Policy") -> None:
 
 
 def ask_endpoint(session: Session, agent: EndpointAgent) -> None:
-    """Let a model behind an endpoint answer. Raises EndpointError; the turns so far stay in the session."""
+    """Let a model behind an endpoint answer. Raises EndpointError; the turns so far stay in the session.
+
+    The cost is that of this question, also where the agent has answered others before.
+    """
     started, remote = time.perf_counter(), agent.remote
+    before, dollars = asdict(remote.usage), remote.dollars
     try:
         run_episode(Recording(agent, session), session.task, session.environment)
     finally:
         seconds = round(time.perf_counter() - started, 2)
-        session.cost = {"seconds": seconds, **vars(remote.usage), "dollars": remote.dollars}
+        used = {name: value - before[name] for name, value in asdict(remote.usage).items()}
+        spent = None if dollars is None else remote.dollars - dollars
+        session.cost = {"seconds": seconds, **used, "dollars": spent}
 
 
 def printable(text: str) -> str:

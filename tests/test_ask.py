@@ -13,7 +13,7 @@ import pytest
 from chat_server import ChatServer, call, frames_of, text
 from media import level_index, write_audio, write_mp4
 
-from medscope import ask
+from medscope import ask, models
 from medscope.agents.model_card import card_warning, read_budget
 from medscope.environment import FrameStore, ToolBudget
 from medscope.files import read_jsonl
@@ -207,7 +207,7 @@ def test_nothing_is_sent_to_another_machine_unasked(video, capsys):
 
 def test_models_that_are_not_there(tmp_path, video, capsys, monkeypatch):
     monkeypatch.delenv("MEDSCOPE_MODEL_URL", raising=False)
-    monkeypatch.setattr(ask, "TINY", tmp_path / "tiny")
+    monkeypatch.setattr(models, "TINY", tmp_path / "tiny")
     (tmp_path / "bare").mkdir()
     for model, message in {
         "endpoint": "MEDSCOPE_MODEL_URL",

@@ -4,7 +4,6 @@ The page needs no network and holds no script. Everything in it that comes from 
 file names) is escaped; a content security policy keeps browsers from loading anything else.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +17,7 @@ from medscope.environment.tools import skim_seconds
 from medscope.metrics import evidence_window
 from medscope.records import ToolCall, Trajectory, Window
 from medscope.reporting.clips import cut_clip
+from medscope.session import thoughts
 
 THUMBNAIL_PIXELS = 20_000  # at least; frames that were shown larger are shown as large here
 THUMBNAIL_BYTES = 16_384
@@ -44,12 +44,6 @@ svg { width: 100%; height: auto } svg text { fill: var(--ink); font: 11px system
 .track { fill: var(--soft) } .skim { stroke: var(--ink); opacity: .45 } .look { fill: var(--look) }
 .named { fill: var(--named) }
 """
-_THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
-
-
-def thoughts(turns: Sequence[str]) -> list[str]:
-    """What was thought in every turn, in order; "" for a turn without a thought."""
-    return [" ".join(part.strip() for part in _THOUGHT.findall(turn)) for turn in turns]
 
 
 def write_ask_page(
