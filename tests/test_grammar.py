@@ -124,6 +124,10 @@ def test_parse_answer(text, answer):
         ("1:02:03.5 to 1:02:10", Window(3723.5, 3730)),
         ("phase 2 lasts from 12 to 40 s", Window(12, 40)),
         ("12-40 s", Window(12, 40)),
+        ("from 12 min to 13 min", Window(720, 780)),
+        ("from 1 min 10 s to 2 min 5 s", Window(70, 125)),
+        ("from 1h 2min 3s to 1.5 hours", Window(3723, 5400)),
+        ("from 1,200 to 1,300 s", Window(1200, 1300)),
         ("12.5 \u2013 40 seconds.", Window(12.5, 40)),
         ("[12, 40]", Window(12, 40)),
         ("at 12 s", None),
@@ -144,7 +148,17 @@ def test_parse_window(answer, window):
 
 @pytest.mark.parametrize(
     "answer, second",
-    [("at 4.5 s", 4.5), ("1:05", 65), ("4", 4), ("step 2 at 4 s", None), ("-4 s", None), ("", None), (None, None)],
+    [
+        ("at 4.5 s", 4.5),
+        ("at 5 minutes", 300),
+        ("1 min 5 s", 65),
+        ("1:05", 65),
+        ("4", 4),
+        ("step 2 at 4 s", None),
+        ("-4 s", None),
+        ("", None),
+        (None, None),
+    ],
 )
 def test_parse_timestamp(answer, second):
     assert parse_timestamp(answer) == second

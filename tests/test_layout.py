@@ -1,6 +1,7 @@
 """Folders of a run, and the key of its resume checkpoints."""
 
 import csv
+import os
 
 import pytest
 from house import build_house
@@ -85,6 +86,17 @@ def test_scratch_changes_with_what_decides_a_training_and_with_nothing_else(home
         Layout("smoke").scratch("ga_grpo", training(), [layout.Path("data/nowhere")])
 
 
+def test_scratch_changes_with_the_videos(home):
+    """Not by their content, which may be terabytes: a file drawn anew has another time."""
+    first, video = key(), home / "smoke" / "data" / "videos" / "a" / "v.mp4"
+    video.parent.mkdir(parents=True)
+    video.write_bytes(b"1")
+    drawn = key()
+    assert drawn != first and key() == drawn
+    os.utime(video, ns=(1, 1))
+    assert key() != drawn
+
+
 def test_the_same_file_name_in_two_folders_is_told_apart(home):
     (home / "a" / "x").mkdir(parents=True)
     (home / "a" / "x" / "weights").write_text("1")
@@ -109,6 +121,25 @@ def test_scratch_is_forgotten_by_name(home):
         place.scratch(name, training(), []).mkdir(parents=True)
     place.clear_scratch("sft")
     assert not (home / "smoke" / "scratch" / "sft").exists() and (home / "smoke" / "scratch" / "ga_grpo").exists()
+
+
+def test_under_the_launcher_the_notebook_does_not_clear_scratch(home, monkeypatch):
+    place = Layout("smoke")
+    place.scratch("sft", training(), []).mkdir(parents=True)
+    monkeypatch.setenv(layout.LAUNCHED, "1")
+    place.clear_scratch("sft")
+    assert (home / "smoke" / "scratch" / "sft").exists()
+    place.forget_scratch("sft")
+    assert not (home / "smoke" / "scratch" / "sft").exists()
+
+
+def test_a_folder_that_several_stages_fill_has_a_hash_of_theirs():
+    recorded = {"predictions/a/1.jsonl": "x", "predictions/a/2.jsonl": "y", "predictions/ab.jsonl": "z"}
+    whole = provenance.recorded_hash("predictions/a", recorded)
+    assert whole and whole != provenance.recorded_hash("predictions/a", recorded | {"predictions/a/2.jsonl": "w"})
+    assert whole == provenance.recorded_hash("predictions/a", recorded | {"predictions/ab.jsonl": "w"})
+    assert provenance.recorded_hash("predictions/ab.jsonl", recorded) == "z"
+    assert provenance.recorded_hash("predictions/b", recorded) is None
 
 
 def test_hashes_are_those_of_the_stage_that_made_the_input(home):

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from medscope.environment.tools import skim_seconds
 from medscope.records import Recording
 from medscope.sources.make import make_source
+from medscope.sources.rendered import source
 from medscope.sources.rendered.drawing import draw
 from medscope.sources.rendered.looks import DETAILS
 from medscope.sources.rendered.scene import shown_in
@@ -160,6 +161,27 @@ def test_the_source_repeats_grows_and_keeps(tmp_path):
     assert render(tmp_path / "two", {"clips": {"eval": 2}}) == two
     assert Path(two[0].path).stat().st_mtime_ns == written
     assert one[0].intervals != render(tmp_path / "other", {"clips": {"rl": 1}}, seed=8)[0].intervals
+
+
+def test_a_film_of_another_seed_or_of_other_code_is_drawn_anew(tmp_path, monkeypatch):
+    [old] = render(tmp_path, {"clips": {"eval": 1}})
+    before = Path(old.path).read_bytes()
+    [new] = render(tmp_path, {"clips": {"eval": 1}}, seed=8)
+    assert new.path == old.path and new.intervals != old.intervals
+    assert Path(new.path).read_bytes() != before, "labels of one seed over the film of another"
+    Path(new.path).write_bytes(b"not drawn by this code")
+    monkeypatch.setattr(source, "_code", lambda: "edited")
+    render(tmp_path, {"clips": {"eval": 1}}, seed=8)
+    assert Path(new.path).read_bytes() != b"not drawn by this code"
+
+
+def test_a_kill_in_the_middle_of_a_line_draws_that_video_again(tmp_path):
+    [recording] = render(tmp_path, {"clips": {"eval": 1}})
+    memory = tmp_path / ".drawn.txt"
+    memory.write_text(memory.read_text()[:15])
+    Path(recording.path).write_bytes(b"half")
+    assert render(tmp_path, {"clips": {"eval": 1}}) == [recording]
+    assert Path(recording.path).read_bytes() != b"half"
 
 
 def test_processes_draw_the_same_bytes(tmp_path):

@@ -158,7 +158,7 @@ def test_key_maps_of_ophvl_and_medvideocap(folder, tmp_path):
     keys = {"video": "path", "label": "caption"}
     [recording] = make_source("medvideocap", **settings, annotations=tmp_path / "m.json", keys=keys).recordings()
     assert (recording.video, recording.intervals[0].window.end) == ("p1/b", recording.duration)
-    with pytest.raises(TypeError, match="keys"):
+    with pytest.raises(ValueError, match="source ophvl: missing a required argument: 'keys'"):
         make_source("ophvl", **settings, annotations=tmp_path / "o.csv")
 
 
@@ -231,3 +231,10 @@ def test_command_leaves_dicom_out_unless_told_where_copies_go(folder, tmp_path, 
     assert main([*words, "--copies", str(tmp_path / "copies")]) == 0
     assert lines(tmp_path / "out" / "manifest.jsonl")[-1]["video"] == "us"
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"manifest.jsonl", "quarantine.jsonl"}
+
+
+def test_a_setting_that_the_source_does_not_have_is_named_with_those_it_has(tmp_path):
+    with pytest.raises(ValueError, match=r"source folder: .*'colections'; its settings are folder, out, collection"):
+        make_source("folder", folder=tmp_path, out=tmp_path, colections="x")
+    with pytest.raises(ValueError, match="source segments: missing a required argument: 'annotations'"):
+        make_source("segments", folder=tmp_path, out=tmp_path, format="csv")

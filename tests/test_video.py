@@ -9,7 +9,7 @@ import pytest
 from media import grey_frames, level_index, packaged_video, turned_right, write_audio, write_mp4, write_ultrasound
 
 import medscope.environment.frame_store as frame_store
-from medscope.environment.decoders import DECODERS
+from medscope.environment.decoders import DECODERS, DecordReader
 from medscope.environment.environment import ClinicalVideoEnvironment
 from medscope.environment.frame_store import FrameStore
 from medscope.environment.tools import ToolBudget
@@ -178,11 +178,28 @@ def test_the_store_forgets_the_frames_not_used_for_longest(even, reads):
 
 
 def test_the_store_keeps_few_files_open_and_opens_them_again(even, uneven, clip):
-    store = FrameStore(max_open=1)
+    store = FrameStore(max_open=1, max_bytes=1)  # no frame is kept
     for _ in range(2):
         for path in (str(even), str(uneven), clip.path):
             assert len(store.frames(path, [0, 0.5], 784)[0]) == 2
-            assert len(store._videos) == 1
+            assert list(store._open) == [path]
+
+
+def test_a_video_that_was_closed_is_opened_again_without_reading_its_times_again(even, uneven, monkeypatch):
+    opened, times = [], DecordReader.__init__
+
+    def counted(reader, path):
+        opened.append(path)
+        times(reader, path)
+
+    monkeypatch.setattr(DecordReader, "__init__", counted)
+    store = FrameStore(max_open=1, max_bytes=2 * 28 * 28 * 3)  # no frame is kept for long
+    for _ in range(3):
+        for path, index in ((str(even), 7), (str(uneven), 3)):
+            time = float(store.video(path).starts[index])
+            images, seconds = store.frames(path, [time], 784)
+            assert level_index(np.asarray(images[0])) == index and seconds == [pytest.approx(time, abs=0.01)]
+    assert opened == [str(even), str(uneven)]
 
 
 @pytest.fixture(scope="module")
@@ -226,10 +243,10 @@ print(len(video._decoder.readers))"""
 
 def test_few_large_videos_stay_open(large, even, clip, monkeypatch):
     monkeypatch.setattr(frame_store, "OPEN_PIXELS", 640 * 480 + 64 * 64)
-    store = FrameStore()
+    store = FrameStore(max_bytes=1)
     for path, kept in ((large, 1), (even, 2), (clip.path, 2), (large, 1)):
         store.frames(str(path), [0.5], 784)
-        assert len(store._videos) == kept and str(path) in store._videos
+        assert len(store._open) == kept and str(path) in store._open
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

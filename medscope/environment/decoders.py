@@ -45,6 +45,10 @@ class DecordReader:
             self.readers[size] = self._open(size)
         return self.readers[size].get_batch(indices).asnumpy()
 
+    def close(self) -> None:
+        """Close the file. `read` opens it again, without reading its times again."""
+        self.readers.clear()
+
 
 class PyAVReader:
     """PyAV: reads the whole file once for its index, then seeks by keyframe."""
@@ -82,6 +86,9 @@ class PyAVReader:
                 else:
                     self._read_from_start(targets - found.keys(), size, found)
         return np.stack([found[self.pts[i]] for i in indices])
+
+    def close(self) -> None:
+        """Nothing stays open between two reads."""
 
     def _read_from_start(self, targets: set[int], size: Size | None, found: dict[int, np.ndarray]) -> None:
         """Decode the file without a seek until all targets are found."""

@@ -10,6 +10,7 @@ from medscope.environment.video import Video, fit, fitted, open_video
 
 LARGE = 640 * 480  # pixels from which the decoder itself scales down (benchmarks/tool_latency.py)
 OPEN_PIXELS = 8 * 1920 * 1080  # of all open videos: decord holds more than 100 bytes a pixel for every size it reads
+KNOWN_FRAMES = 1 << 25  # of all videos whose times are kept: 256 MiB
 SMALL_SHARE = 1 / 128  # a video whose frames take no more of the store is decoded whole: one pass instead of many seeks
 READ_AT_ONCE = 64  # frames decoded before they are resized
 
@@ -34,20 +35,29 @@ class FrameStore:
         self._lock = RLock()
         self._frames: OrderedDict[tuple[str, int, int], Image.Image] = OrderedDict()
         self._videos: OrderedDict[str, Video] = OrderedDict()
+        self._open: OrderedDict[str, Video] = OrderedDict()
 
     def video(self, path: str) -> Video:
-        """The opened video of a path; the least recently used one is closed where too many are open."""
+        """The video of a path: its times and size are read once, its file may be closed and opened again."""
         with self._lock:
             if path not in self._videos:
                 self._videos[path] = open_video(path, self.decoder)
-                while len(self._videos) > 1 and not self._few_open():
-                    self._videos.popitem(last=False)
+                self._hold_open(path)
             self._videos.move_to_end(path)
+            while len(self._videos) > 1 and sum(len(video.starts) for video in self._videos.values()) > KNOWN_FRAMES:
+                self._open.pop(self._videos.popitem(last=False)[0], None)
             return self._videos[path]
 
+    def _hold_open(self, path: str) -> None:
+        """Count a file as open, and close those not read for longest where too many or too large ones are."""
+        self._open[path] = self._videos[path]
+        self._open.move_to_end(path)
+        while len(self._open) > 1 and not self._few_open():
+            self._open.popitem(last=False)[1].close()
+
     def _few_open(self) -> bool:
-        pixels = sum(video.pixels for video in self._videos.values())
-        return len(self._videos) <= self.max_open and pixels <= OPEN_PIXELS
+        pixels = sum(video.pixels for video in self._open.values())
+        return len(self._open) <= self.max_open and pixels <= OPEN_PIXELS
 
     def frames(self, path: str, times: Sequence[float], max_pixels: int) -> tuple[list[Image.Image], list[float]]:
         """Frames nearest to `times` (s), at most `max_pixels` each, and their actual times (s)."""
@@ -57,6 +67,8 @@ class FrameStore:
             missing = sorted({i for i in indices if (path, i, max_pixels) not in self._frames})
             if missing and len(video.starts) * max_pixels * 3 <= self.max_bytes * SMALL_SHARE:
                 missing = [i for i in range(len(video.starts)) if (path, i, max_pixels) not in self._frames]
+            if missing:
+                self._hold_open(path)
             fresh = self._decode(video, path, missing, max_pixels)
             images = [fresh[i] if i in fresh else self._touch((path, i, max_pixels)) for i in indices]
             self._remember(fresh)

@@ -32,6 +32,12 @@ _UNIT = r"(?:\s?(?:s|secs?|seconds?)\b)"
 # A time is h:mm:ss, mm:ss or a number of seconds; it is no part of a word or of a larger number (`v2`, `10-0`, `1e9`).
 _TIME = rf"(?<![\w.:-])(?:(?:\d+:)?\d{{1,3}}:\d{{2}}(?:\.\d+)?|\d+(?:\.\d+)?)(?:{_UNIT}|(?![\w:]|[.-]\d))"
 _RANGE = re.compile(rf"({_TIME})\s*(?:to|until|till)\s+({_TIME})|between\s+({_TIME})\s+and\s+({_TIME})")
+# `1 h 2 min 3 s` and `1.5 min`: at least one of hours and minutes.
+_DURATION = re.compile(
+    r"(?<![\w.:-])(?=\d+(?:\.\d+)?\s*[hm])(?:(\d+(?:\.\d+)?)\s*h(?:ours?|rs?)?\b\s*)?"
+    r"(?:(\d+(?:\.\d+)?)\s*m(?:in(?:ute)?s?)?\b\s*)?(?:(\d+(?:\.\d+)?)\s*s(?:ec(?:ond)?s?)?\b)?"
+)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 _DASHED = re.compile(rf"(?<=\d)({_UNIT}?)\s*[-\u2013\u2014]\s*(?=[\d:.]+(?:{_UNIT}|\s*\W*$))")  # 12-40 s
 _NEGATIVE = re.compile(r"(?<![\w.])-\s?\d")
 
@@ -75,9 +81,10 @@ def parse_answer(text: str) -> str | None:
 def parse_window(answer: str | None) -> Window | None:
     """The window that an answer names: its only range, else its only two times, reordered if swapped; else None.
 
-    Times are seconds or clock times: `from 12 to 40 s`, `12.5-40 s`, `From 00:12 to 00:40`. Negative times are none.
+    Times are seconds, clock times or durations: `from 12 to 40 s`, `12.5-40 s`, `From 00:12 to 00:40`, `1 min to 1 min
+    5 s`. Negative times are none.
     """
-    text = _DASHED.sub(r"\1 to ", answer or "")
+    text = _DASHED.sub(r"\1 to ", _in_seconds(answer or ""))
     ranges = _RANGE.findall(text)
     named = [time for time in ranges[0] if time] if len(ranges) == 1 else re.findall(_TIME, text)
     times = [_seconds(time) for time in named]
@@ -88,8 +95,18 @@ def parse_window(answer: str | None) -> Window | None:
 
 def parse_timestamp(answer: str | None) -> float | None:
     """The second that an answer names: its only time; None without it."""
-    times = [_seconds(time) for time in re.findall(_TIME, answer or "")]
+    times = [_seconds(time) for time in re.findall(_TIME, _in_seconds(answer or ""))]
     return times[0] if len(times) == 1 and math.isfinite(times[0]) and not _NEGATIVE.search(answer) else None
+
+
+def _in_seconds(text: str) -> str:
+    """The text with `2 min 5 s` as `125 s` and `1,200` as `1200`."""
+    whole = _THOUSANDS.sub("", text)
+    return _DURATION.sub(lambda m: f"{_total(m.groups()):.10g} s " if m[0].strip() else m[0], whole)
+
+
+def _total(parts: tuple[str | None, ...]) -> float:
+    return sum(float(part) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True) if part)
 
 
 def _seconds(time: str) -> float:

@@ -89,6 +89,10 @@ class Video:
         except Exception as error:
             raise VideoError(f"{self.path}: frames {indices} cannot be decoded ({_first_line(error)})") from error
 
+    def close(self) -> None:
+        """Close the file; the next `read` opens it again. Times and size stay."""
+        self._decoder.close()
+
     def frames_at(self, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """The frames nearest to `times` (s): uint8 [n, h, w, 3] RGB, and their actual times [n] (s)."""
         indices = self.nearest(times)

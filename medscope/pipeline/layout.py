@@ -9,6 +9,7 @@ reads there what it finds there, the rest from the pipeline's files.
 import csv
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from medscope.pipeline.parameters import ROOT, Parameters
 from medscope.pipeline.provenance import fingerprint
 
 IN_PLACE = "MEDSCOPE_IN_PLACE"  # set by `--in-place` for the kernel of the notebook
+LAUNCHED = "MEDSCOPE_LAUNCHED"  # set by the launcher for the kernel: it clears scratch when all is kept
 OWN_FOLDER = "runs"
 
 
@@ -36,11 +38,19 @@ class Layout:
         else:
             self.root = Path(".") if pipeline else Path(folder)
             self.lookup = (self.root,)
+        self._told: set[Path] = set()
 
     def find(self, path: str | Path) -> Path:
-        """Where this run reads `path` (`data/suite`): the first folder that has it; the last one if none has."""
+        """Where this run reads `path` (`data/suite`): the first folder that has it; the last one if none has.
+
+        What a run of one's own left below runs/ hides the pipeline's file of that name. That is said once per file.
+        """
         places = [root / path for root in self.lookup]
-        return next((place for place in places if place.exists()), places[-1])
+        found = next((place for place in places if place.exists()), places[-1])
+        if found != places[-1] and found not in self._told:
+            self._told.add(found)
+            print(f"{found} is read, of a run of one's own, in the place of {places[-1]}", file=sys.stderr)
+        return found
 
     def _read(self, *parts: str) -> Path:
         return self.find(Path(*parts))
@@ -114,12 +124,21 @@ class Layout:
     def scratch(self, name: str, parameters: Parameters, inputs: Iterable[Path]) -> Path:
         """Where a trainer keeps resume checkpoints: a folder for exactly these parameters, inputs and code.
 
-        A run with another parameter, data set, start checkpoint or version of the code never continues from it. Call it
-        once, in the notebook's process. `parameters` are those of `begin`, which know their stage; `inputs` files and
-        folders.
+        A run with another parameter, data set, start checkpoint, set of videos or version of the code never continues
+        from it. Call it once, in the notebook's process. `parameters` are those of `begin`, which know their stage;
+        `inputs` files and folders.
         """
-        return self._write("scratch", name, fingerprint(parameters.stage, parameters, inputs))
+        return self._write("scratch", name, fingerprint(parameters.stage, parameters, inputs, self.videos))
 
     def clear_scratch(self, name: str) -> None:
-        """Forget the resume checkpoints of a stage: last line of its notebook, when all its results are written."""
+        """Forget the resume checkpoints of a training: last line of its notebook, when all its results are written.
+
+        Under the launcher nothing is cleared here. It does so itself when notebook, page and MLflow run are kept, so
+        that what fails after the notebook never repeats a finished training.
+        """
+        if not os.environ.get(LAUNCHED):
+            self.forget_scratch(name)
+
+    def forget_scratch(self, name: str) -> None:
+        """Delete the resume checkpoints of a training."""
         shutil.rmtree(self.root / "scratch" / name, ignore_errors=True)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from medscope.pipeline.checks import problems
+
 if TYPE_CHECKING:
     from medscope.environment import ToolBudget
 
@@ -73,7 +75,7 @@ def begin(stage: str, notebook: dict[str, Any]) -> Parameters:
     """
     declared = declared_parameters(notebook_of(stage))
     refuse_unknown(f"notebook {stage}", injected_names(notebook.get("In", ())), declared)
-    parameters = Parameters(stage, {n: typed(f"{stage}.{n}", notebook[n], value) for n, value in declared.items()})
+    parameters = checked(stage, {n: typed(f"{stage}.{n}", notebook[n], value) for n, value in declared.items()})
     notebook.update(parameters)
     prepare_process()
     return parameters
@@ -194,4 +196,11 @@ def stage_parameters(
     missing = sorted(set(declared) - set(given))
     if missing:
         raise StageError(f"section {stage} of params.yaml lacks {', '.join(missing)}, which its notebook declares")
-    return Parameters(stage, {name: typed(f"{stage}.{name}", given[name], value) for name, value in declared.items()})
+    return checked(stage, {name: typed(f"{stage}.{name}", given[name], value) for name, value in declared.items()})
+
+
+def checked(stage: str, values: dict[str, Any]) -> Parameters:
+    """The values as the stage's parameters; StageError for values or combinations that it cannot use."""
+    if found := problems(stage, values):
+        raise StageError(f"{stage}: {'; '.join(found)}")
+    return Parameters(stage, values)

@@ -21,14 +21,20 @@ from medscope.pipeline.parameters import ROOT, Parameters
 NOT_DECIDING = ("folder", "variant", "save_steps")
 
 
-def fingerprint(stage: str, parameters: Mapping[str, Any], inputs: Iterable[Path]) -> str:
-    """A short hash of what decides a training: parameters, inputs (files, folders) and the code of the stage."""
+def fingerprint(stage: str, parameters: Mapping[str, Any], inputs: Iterable[Path], videos: Path) -> str:
+    """A short hash of what decides a training: parameters, inputs (files, folders), code of the stage, and videos.
+
+    Videos may be terabytes: of them name, size and time of the last change count, of the other inputs the content.
+    """
     digest = hashlib.sha256()
     deciding = {name: value for name, value in parameters.items() if name not in NOT_DECIDING}
     digest.update(json.dumps(deciding, sort_keys=True).encode())
     for number, path in enumerate(inputs):
         for name, content in hash_files(path):
             digest.update(f"{number} {name} {content}\n".encode())
+    for file in sorted(file for file in videos.rglob("*") if file.is_file()):
+        state = file.stat()
+        digest.update(f"{file.relative_to(videos)} {state.st_size} {state.st_mtime_ns}\n".encode())
     for file in code_files(stage):
         digest.update(f"{file.relative_to(ROOT)} {hash_code(file)}\n".encode())
     return digest.hexdigest()[:12]
@@ -85,3 +91,11 @@ def recorded_hashes() -> dict[str, str]:
     stages = [yaml.safe_load(lock.read_text())["stages"] for lock in locks if lock.exists()]
     outs = [out for found in stages for stage in found.values() for out in stage.get("outs", [])]
     return {out["path"]: out["md5"] for out in outs if "md5" in out}
+
+
+def recorded_hash(path: str, recorded: Mapping[str, str]) -> str | None:
+    """The hash of a file or folder, None where none is known; of a folder that several stages fill, that of theirs."""
+    if path in recorded:
+        return recorded[path]
+    inside = sorted(f"{name} {md5}" for name, md5 in recorded.items() if name.startswith(f"{path}/"))
+    return hashlib.md5("\n".join(inside).encode()).hexdigest() if inside else None

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from medscope.pipeline.layout import IN_PLACE, Layout, runs_in_place
+from medscope.pipeline.layout import IN_PLACE, LAUNCHED, Layout, runs_in_place
 from medscope.pipeline.parameters import (
     NOTEBOOKS,
     ROOT,
@@ -60,7 +60,11 @@ def run(parameters: Parameters) -> Path:
     os.chdir(ROOT)
     layout, name = Layout(parameters["folder"]), run_name(parameters)
     executed = layout.output(name, notebook_of(parameters.stage).name)
-    os.environ["MLFLOW_RUN_ID"] = tracking.start(name, parameters, layout)
+    try:
+        os.environ["MLFLOW_RUN_ID"] = tracking.start(name, parameters, layout)
+    except Exception as error:  # a locked or full store
+        raise StageFailed(f"the MLflow run could not be opened: {type(error).__name__}: {error}") from error
+    os.environ[LAUNCHED] = "1"
     status, problems, began = "KILLED", [], time.time()
     try:
         cause = execute(parameters, executed)
@@ -73,6 +77,7 @@ def run(parameters: Parameters) -> Path:
         raise StageFailed("\n".join([*problems, f"{executed} has the whole trace.", cause]))
     if problems:
         raise StageFailed("\n".join(problems))
+    layout.forget_scratch(name)
     return executed
 
 
@@ -130,8 +135,8 @@ def smoke_chain() -> list[Parameters]:
     chain = [smoke(stage) for stage in ("synthesize_data", "warm_up", "sft", "ga_grpo")]
     variants = {name: f"ablation/{name}_0" for name in smoke("ablations")["variants"]}
     chain += [smoke("ga_grpo", f"ablation_overrides.{name}", variant=run) for name, run in variants.items()]
-    chain.append(smoke("evaluate", "blind"))
     own, nothing = smoke("evaluate"), {"audit_tasks": 0, "free_text_tasks": 0}
+    chain.append(smoke("evaluate", "blind", **nothing))
     for system, changes in read_parameters()["systems"].items():
         counts = {name: own[name] if name in changes else 0 for name in nothing}
         chain.append(smoke("evaluate", f"systems.{system}", **counts))

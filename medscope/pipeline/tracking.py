@@ -19,7 +19,7 @@ from mlflow.entities import Run
 
 from medscope.pipeline.layout import Layout
 from medscope.pipeline.parameters import ROOT, Parameters
-from medscope.pipeline.provenance import recorded_hashes, stage_inputs
+from medscope.pipeline.provenance import recorded_hash, recorded_hashes, stage_inputs
 
 
 def store_folder() -> Path:
@@ -54,7 +54,8 @@ def input_hashes(parameters: Parameters, layout: Layout) -> dict[str, str]:
     """
     recorded = recorded_hashes()
     own = [path for path in stage_inputs(parameters) if layout.find(path) == Path(path)]
-    return {path.replace("/", "."): recorded[path] for path in own if path in recorded}
+    hashes = {path: recorded_hash(path, recorded) for path in own}
+    return {path.replace("/", "."): found for path, found in hashes.items() if found}
 
 
 def end(status: str, name: str, layout: Layout, outputs: Path, since: float) -> None:
@@ -80,10 +81,13 @@ def mark_killed_runs() -> None:
     client = mlflow.MlflowClient()
     for experiment in client.search_experiments():
         host = f"tags.host = '{socket.gethostname()}'"
-        for run in client.search_runs([experiment.experiment_id], host):
-            if "ended" not in run.data.tags and not launcher_lives(run):
-                client.set_tag(run.info.run_id, "ended", "KILLED")
-                client.set_terminated(run.info.run_id, "KILLED")
+        page = None
+        while page is None or page.token:
+            page = client.search_runs([experiment.experiment_id], host, page_token=page and page.token)
+            for run in page:
+                if "ended" not in run.data.tags and not launcher_lives(run):
+                    client.set_tag(run.info.run_id, "ended", "KILLED")
+                    client.set_terminated(run.info.run_id, "KILLED")
 
 
 def launcher_lives(run: Run) -> bool:

@@ -1,5 +1,6 @@
 """The sources that a parameter can name."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,12 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 def make_source(name: str, **settings: Any) -> Source:
-    """The source of this name with its settings. Raises ValueError that lists the names for an unknown one."""
+    """The source of this name with its settings. Raises ValueError for an unknown name or setting, with those known."""
     if name not in SOURCES:
         raise ValueError(f"source {name!r} is unknown; choose one of {', '.join(SOURCES)}")
+    signature = inspect.signature(SOURCES[name])
+    try:
+        signature.bind(**settings)
+    except TypeError as error:
+        raise ValueError(f"source {name}: {error}; its settings are {', '.join(signature.parameters)}") from None
     return SOURCES[name](**settings)

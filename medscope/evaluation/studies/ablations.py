@@ -23,10 +23,11 @@ Row = dict[str, dict[str, Any]]
 def ablations(runs: Runs, sft: Sequence[Prediction]) -> dict[str, Any]:
     """`runs`: variant -> scores per eval set of every seed; `sft`: scores of the start on the same tasks; `table`.
 
-    The table holds per variant the mean over seeds of `set metric`. ValueError where `sft` lacks a task of the runs.
+    The table holds per variant the mean over seeds of `set metric`. All are scored on the tasks of the first run;
+    ValueError where another one lacks a task of these.
     """
-    scores = {variant: [_scores(run) for run in seeds] for variant, seeds in runs.items()}
     asked = next(iter(runs.values()))[0]
+    scores = {variant: [_scores(aligned(run, asked)) for run in seeds] for variant, seeds in runs.items()}
     return {
         "runs": scores,
         "sft": _scores(aligned(sft, asked)),
