@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = 1
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro smoke test test-fast coverage lint format deps notebook mlflow seeds baselines \
+.PHONY: help install repro smoke test test-fast coverage lint format deps notebook ask leaderboard mlflow seeds baselines \
 	ablation-study readme benchmarks lock clean
 
 help:  ## this list
@@ -65,6 +65,12 @@ deps: $(READY)  ## write what every stage imports into dvc.yaml and studies/dvc.
 notebook: $(READY)  ## JupyterLab with the kernel ready
 	$(BIN)/python -m ipykernel install --prefix .venv --name python3 --display-name "MedScope"
 	$(RUN) jupyter lab notebooks
+
+ask: $(READY)  ## answer a question about a video: VIDEO=x.mp4 QUESTION="..", MODEL= (folder or endpoint), OUT= (folder for a page)
+	@$(BIN)/python -m medscope.ask "$$VIDEO" "$$QUESTION" $${MODEL:+--model "$$MODEL"} $${OUT:+--out "$$OUT"}
+
+leaderboard: $(READY)  ## one page of all predictions: outputs/leaderboard.html (FOLDERS="predictions runs/predictions ..")
+	$(BIN)/python -m medscope.reporting.leaderboard $(or $(FOLDERS),predictions) --out outputs/leaderboard.html
 
 mlflow: $(READY)  ## browse the runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
