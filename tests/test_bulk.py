@@ -78,6 +78,12 @@ def test_items_are_taken_when_a_worker_is_free(tmp_path):
     assert step.most == 3 and len(taken) == 50
 
 
+def test_an_item_that_comes_twice_is_asked_once(tmp_path):
+    step = Scripted(str, {1: 5})
+    report = run(step, [1, 1, 2, 1], tmp_path, concurrency=2)
+    assert step.asked == [1, 2] and (report.kept, report.skipped) == (2, 2)
+
+
 def test_an_outage_stops_the_run_and_keeps_what_is_done(tmp_path):
     step = Scripted(lambda item: item + 1 if item < 20 else ConnectionError("the server is down"))
     with pytest.raises(StepStopped, match=r"scripted stopped: 3 items in a row failed.*server is down.*run the same"):
@@ -176,6 +182,8 @@ def test_a_shard_that_is_cut_anywhere_keeps_its_whole_lines(tmp_path_factory, da
     assert list(read_step(folder, "scripted", str)) == records[:kept]
     step = Scripted(lambda item: records[item])
     step.key = str
+    run(step, range(kept), folder)
+    assert (folder / "scripted" / "00000-00000.jsonl").read_bytes() == b"".join(lines[:kept])
     run(step, range(len(records)), folder, concurrency=1)
     assert step.asked == list(range(kept, len(records)))
     assert (folder / "scripted" / "00000-00000.jsonl").read_bytes() == whole
@@ -191,24 +199,28 @@ def test_a_whole_line_that_is_rubbish_is_named(tmp_path_factory, rubbish):
 
 
 FULL_DISK = """
-import asyncio, resource, signal, sys
+import resource, signal, sys
 sys.path.insert(0, "tests")
 from test_bulk import Scripted, run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+step = Scripted(lambda item: "x" * (2000 if item == 4 else 10))
 try:
-    run(Scripted(lambda item: "x" * 70), range(100), sys.argv[1], concurrency=3)
+    run(step, range(100), sys.argv[1], concurrency=3)
 except OSError as error:
-    print(error.strerror)
+    print(error.strerror, len(step.asked))
 """
 
 
 def test_a_full_disk_ends_the_run_behind_the_last_whole_line(tmp_path):
+    """Item 4 is written half, then no more: its half goes, and no further item is asked."""
     words = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
-    assert "File too large" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert (tmp_path / "scripted" / "00000-00000.jsonl").read_bytes().endswith(b"\n")
-    assert len(list(read_lines(tmp_path, "scripted"))) > 5
-    assert run(Scripted(str), range(100), tmp_path).kept > 80
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("File too large") and int(said.split()[-1]) <= 5 + 2
+    lines = b"".join((to_line(f"key {item}", "x" * 10)).data for item in range(4))
+    assert (tmp_path / "scripted" / "00000-00000.jsonl").read_bytes().startswith(lines)
+    assert all(len(line["kept"]) == 10 for line in read_lines(tmp_path, "scripted"))
+    assert run(Scripted(str), range(100), tmp_path).kept >= 94
 
 
 @given(st.data())

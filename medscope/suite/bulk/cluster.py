@@ -22,17 +22,17 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f'{error}; steps on a cluster need pip install "medscope[cluster]"') from None
 
 from medscope.suite.bulk.runner import run_step
-from medscope.suite.bulk.step import Step
+from medscope.suite.bulk.step import Step, StepStopped
 
 
 class StepTask(PipelineStep):
     """A step as the only block of a datatrove pipeline.
 
     `make_step` and `make_items` are called in the task: a step holds connections, which do not travel. `settings` are
-    those of `run_step`. A run that stops early fails its task, and datatrove starts it again with the next `run()`.
+    those of `run_step`. A task in which an item failed fails, so that datatrove starts it again with the next `run()`.
     """
 
-    type = "TEACHER"
+    type, name = "STEP", "of suite making"
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class StepTask(PipelineStep):
         self.make_step, self.make_items, self.folder, self.settings = make_step, make_items, str(folder), settings
 
     def run(self, data: Iterable[Any] | None, rank: int = 0, world_size: int = 1) -> None:
-        """Run the task's share. Raises what `run_step` raises."""
+        """Run the task's share. Raises StepStopped for failed items, however few, and what else `run_step` raises."""
         mine = islice(self.make_items(), rank, None, world_size)
         settings = {"progress": False, **self.settings}
         with self.track_time():
@@ -53,3 +53,5 @@ class StepTask(PipelineStep):
         counts = {name: getattr(report, name) for name in ("skipped", "kept", "rejected", "failed", "tokens")}
         for name, count in counts.items():
             self.stat_update(name, value=count, unit="task")
+        if report.failed:
+            raise StepStopped(f"{report.step}, task {rank}: {report}; run it again, it asks only for those", report)

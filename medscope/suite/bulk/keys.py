@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-RECENT = 65_536  # keys of the small set; then they are sorted in
+RECENT = 4_096  # keys of the small set; then they go into the sorted array
 
 
 class Keys:
@@ -30,8 +30,8 @@ class Keys:
             return False
         self._recent.add(digest)
         if len(self._recent) >= RECENT:
-            recent = np.fromiter(self._recent, np.uint64, len(self._recent))
-            self._sorted = np.sort(np.concatenate([self._sorted, recent]))
+            recent = np.sort(np.fromiter(self._recent, np.uint64, len(self._recent)))
+            self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, recent), recent)
             self._recent.clear()
         return True
 
