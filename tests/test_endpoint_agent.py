@@ -190,11 +190,12 @@ def test_after_failures_in_a_row_nothing_more_is_sent(serve, video):
         play(agent, video)
 
 
-def test_a_request_that_is_refused_for_itself_does_not_open_the_circuit(serve, video):
-    server = serve(400)
+@pytest.mark.parametrize("status", [400, 429])
+def test_a_request_that_is_refused_for_itself_or_put_off_does_not_open_the_circuit(serve, video, status):
+    server = serve(status)
     agent = agent_of(server, retries=0, trip=1)
     for _ in range(2):
-        with pytest.raises(EndpointError, match="HTTP 400"):
+        with pytest.raises(EndpointError, match=f"HTTP {status}"):
             play(agent, video)
     assert len(server.requests) == 2
 
