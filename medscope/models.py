@@ -68,7 +68,7 @@ def open_model(
     if is_endpoint(name):
         return _endpoint(name, budget or ENDPOINT_BUDGET, endpoint or EndpointSettings())
     folder = Path(name)
-    if name == str(TINY) and not folder.is_dir():
+    if folder.resolve() == TINY and not folder.is_dir():
         raise FileNotFoundError(f"there is no {TINY}; fetch it, or give --model a folder or the URL of an endpoint")
     if budget is None and folder.is_dir():
         known = otherwise is None or (folder / BUDGET).is_file()

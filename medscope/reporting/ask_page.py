@@ -42,7 +42,7 @@ h1 { font-size: 1.4rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; margin
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; background: var(--soft); padding: .5rem }
 svg { width: 100%; height: auto } svg text { fill: var(--ink); font: 11px system-ui, sans-serif }
 .track { fill: var(--soft) } .skim { stroke: var(--ink); opacity: .45 } .look { fill: var(--look) }
-.named { fill: var(--named) }
+.named { fill: var(--named) } .marked { fill: var(--ink); opacity: .6 }
 """
 
 
@@ -69,9 +69,9 @@ def write_ask_page(
         f'<p class="facts">{" · ".join(f"{escape(name)}: {escape(value)}" for name, value in facts.items())}</p>',
         "<h2>Time line</h2>",
         time_line(duration, skim, trajectory.calls, parse_window(answer)),
-        *_steps(trajectory, store, budget, duration),
+        *steps(trajectory, store, budget),
         "<h2>Skim</h2>",
-        _frames(store, task.path, skim, budget.skim_pixels),
+        thumbnails(store, task.path, skim, budget.skim_pixels),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -85,14 +85,21 @@ def write_ask_page(
     part.replace(path)
 
 
-def time_line(duration: float, skim: Sequence[float], calls: Sequence[ToolCall], named: Window | None) -> str:
-    """An SVG: a row for the skim, one for every executed call, one for the times that the answer names."""
+def time_line(
+    duration: float,
+    skim: Sequence[float],
+    calls: Sequence[ToolCall],
+    named: Window | None,
+    marked: Mapping[str, Window] | None = None,
+) -> str:
+    """An SVG: rows for the skim, every executed call, the times that the answer names, and every window of `marked`."""
     rows = [("skim", "".join(_tick(second, duration) for second in skim))]
     for number, call in enumerate(calls, start=1):
         if call.looked is not None:
             rows.append((f"{number} {call.name}", _bar(evidence_window(call.looked), duration, "look")))
     if named is not None:
         rows.append(("answer", _bar(named, duration, "named")))
+    rows += [(label, _bar(window, duration, "marked")) for label, window in (marked or {}).items()]
     body = "".join(
         f'<g transform="translate(120 {5 + i * ROW})"><rect class="track" width="{WIDTH}" height="{ROW - 6}"/>{marks}'
         f'<text x="-8" y="12" text-anchor="end">{escape(label)}</text></g>'
@@ -123,9 +130,14 @@ def _bar(window: Window, duration: float, name: str) -> str:
     )
 
 
-def _steps(trajectory: Trajectory, store: FrameStore, budget: ToolBudget, duration: float) -> list[str]:
-    """A section for every turn, its call's frames and clip beside the thought; then calls whose turn is not known."""
-    path, left = trajectory.task.path, PAGE_CLIP_BYTES
+def steps(
+    trajectory: Trajectory, store: FrameStore, budget: ToolBudget, clip_bytes: int = PAGE_CLIP_BYTES
+) -> list[str]:
+    """A section for every turn, its call's frames and clip beside the thought; then calls whose turn is not known.
+
+    All clips together have at most `clip_bytes`; 0 leaves them out without a note.
+    """
+    path, duration, left = trajectory.task.path, store.video(trajectory.task.path).duration, clip_bytes
     thought = thoughts(trajectory.turns)
     sections = []
     for number in range(max(len(trajectory.turns), len(trajectory.calls))):
@@ -139,9 +151,12 @@ def _steps(trajectory: Trajectory, store: FrameStore, budget: ToolBudget, durati
         elif call is not None:
             window = evidence_window(call.looked)
             pixels = budget.crop_pixels if isinstance(call.looked, Window) else budget.frame_pixels
-            clip, size = _clip(path, Window(window.start, min(window.end, duration)), min(CLIP_BYTES, left))
-            left -= size
-            body += [clip, _frames(store, path, call.seconds, pixels)]
+            if clip_bytes:
+                shown = Window(min(window.start, duration), min(window.end, duration))
+                clip, size = clip_player(path, shown, min(CLIP_BYTES, left))
+                left -= size
+                body.append(clip)
+            body.append(thumbnails(store, path, call.seconds, pixels))
         if number < len(trajectory.turns):
             turn = escape(trajectory.turns[number])
             body.append(f"<details><summary>what the model wrote</summary><pre>{turn}</pre></details>")
@@ -149,8 +164,11 @@ def _steps(trajectory: Trajectory, store: FrameStore, budget: ToolBudget, durati
     return sections
 
 
-def _clip(path: str, window: Window, max_bytes: int) -> tuple[str, int]:
-    """The window as a film to play and its bytes; a note where there is none, since the frames below show it too."""
+def clip_player(path: str, window: Window, max_bytes: int) -> tuple[str, int]:
+    """The window as a film to play and its bytes; a note where there is none, since the frames below show it too.
+
+    A film starts at the key frame before the window; the player is told to begin at the window.
+    """
     label = f"{window.start:g} to {window.end:g} s"
     try:
         clip = cut_clip(path, window, max_bytes)
@@ -158,14 +176,15 @@ def _clip(path: str, window: Window, max_bytes: int) -> tuple[str, int]:
         return f'<p class="facts">{label}: no clip ({escape(type(error).__name__)}); frames only</p>', 0
     if clip is None:
         return f'<p class="facts">{label}: the clip is too large, or of a codec no browser plays; frames only</p>', 0
+    begin = max(0.0, window.start - clip.start)
     return (
-        f'<video controls preload="metadata" src="{data_uri(clip.content, clip.kind)}"></video>'
+        f'<video controls preload="metadata" src="{data_uri(clip.content, clip.kind)}#t={begin:.2f}"></video>'
         f'<p class="facts">{label}; the film begins at {round(clip.start, 2):g} s, the key frame before</p>',
         len(clip.content),
     )
 
 
-def _frames(store: FrameStore, path: str, seconds: Sequence[float], pixels: int) -> str:
+def thumbnails(store: FrameStore, path: str, seconds: Sequence[float], pixels: int) -> str:
     """Thumbnails with their seconds."""
     chosen = [seconds[i * len(seconds) // MOST_THUMBNAILS] for i in range(MOST_THUMBNAILS)]
     some = list(seconds) if len(seconds) <= MOST_THUMBNAILS else chosen
