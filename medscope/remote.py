@@ -15,7 +15,8 @@ from openai import APIStatusError, DefaultHttpx2Client, OpenAI, OpenAIError
 from openai.types.chat import ChatCompletion
 from openai.types.chat.chat_completion import Choice
 
-FAULTS_OF_A_REQUEST = (400, 413, 422, 429)  # a bad request, or "later": such a status does not open the circuit
+FAULTS_OF_A_REQUEST = (400, 413, 422)  # such a status says nothing about the next request
+LATER = 429  # the endpoint is there and asks for patience
 
 
 class EndpointError(RuntimeError):
@@ -124,7 +125,7 @@ class RemoteModel:
         try:
             reply = self.client.chat.completions.create(model=self.model, messages=messages, **request)
         except OpenAIError as error:
-            if getattr(error, "status_code", None) not in FAULTS_OF_A_REQUEST:
+            if getattr(error, "status_code", None) not in (*FAULTS_OF_A_REQUEST, LATER):
                 self._fail()
             raise EndpointError(self._failed(error)) from error
         except ValueError:  # the body is no JSON
