@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
@@ -241,10 +242,12 @@ def test_control_characters_do_not_reach_the_terminal(serve, video, capsys):
 
 
 def start(folder, *words):
-    """The command as a process of its own."""
+    """The command as a process of its own, which Ctrl-C ends also where the tests run in the background of a shell."""
     command = [sys.executable, "-m", "medscope.ask", *words, "--model", "endpoint", "--out", "out"]
     kept = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=folder, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    ready = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(command, cwd=folder, env=kept, preexec_fn=ready, **pipes)
 
 
 def test_two_asks_at_once_into_one_folder(serve, video, tmp_path):
