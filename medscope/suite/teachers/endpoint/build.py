@@ -103,7 +103,7 @@ def build_suite_with_teacher(
         "rejected": maker.funnel.rejected,
     }.items():
         write_jsonl(folder / f"{name}.jsonl", records)
-    write_json(folder / "funnel.json", maker.funnel.steps)
+    write_json(folder / "funnel.json", [{"step": step, **counts} for step, counts in maker.funnel.steps.items()])
     return maker.funnel
 
 
