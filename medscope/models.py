@@ -42,9 +42,8 @@ class Model:
     says: str = ""
 
     def warning(self, video: str) -> str:
-        """What a reader must know of an answer on this video: the card; "" where the video lies beside the model."""
-        folder = Path(self.name)
-        own = folder.is_dir() and Path(video).resolve().is_relative_to(folder.resolve().parent)
+        """What a reader must know of an answer on this video: the card; "" for the video that comes with our model."""
+        own = Path(self.name).resolve() == TINY and Path(video).resolve().parent == TINY.parent
         return "" if own else self.says
 
 

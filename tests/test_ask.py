@@ -110,7 +110,13 @@ def test_a_local_policy_answers_by_calls(caller, tiny_budget, operation, tmp_pat
     trajectory = read_jsonl(tmp_path / "elsewhere" / "kept" / "trajectory.jsonl", Trajectory)[0]
     assert trajectory.calls and trajectory.task.path == "../film.mp4"
     assert out.startswith("answer: ") and "call 1: crop_video" in out and "confidence" in out
-    assert "warning" not in error  # the film lies beside the model, as one that comes with it
+    assert "warning: This model has seen drawn videos only." in error  # a film beside it is as foreign as any
+
+
+def test_the_model_is_quiet_about_the_video_that_comes_with_it():
+    own = models.Model(str(models.TINY), ToolBudget(), print, "It knows nothing.")
+    assert own.warning(str(models.TINY.parent / "example.mp4")) == ""
+    assert own.warning(str(models.TINY.parent.parent / "film.mp4")) == "It knows nothing."
 
 
 def test_on_a_foreign_video_the_model_says_what_it_is(policy, tiny_budget, tmp_path, capsys, video):
