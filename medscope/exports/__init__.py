@@ -1,0 +1,1 @@
+"""ClinVideoSuite in the forms of other tools."""
