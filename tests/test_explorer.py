@@ -105,8 +105,10 @@ def test_a_server_that_comes_back_is_tried_anew(make, serve):
 )
 def test_an_error_of_a_question_is_shown_in_its_place(make, monkeypatch, model, question, message):
     monkeypatch.setenv("MEDSCOPE_MODEL_MODEL", "m")
-    (column,) = asked(make(model), question)
+    room = make(model)
+    (column,) = asked(room, question)
     assert message in column.children[0].value
+    assert len(room.readings.children[0].children[0].value) < 700  # the title holds the beginning of a long question
 
 
 def test_an_unexpected_error_and_an_interruption_are_shown_too(make, monkeypatch):
@@ -169,7 +171,11 @@ def test_the_models_own_budget_and_the_words_of_its_card_count(make, policy, tmp
     policy.save(tmp_path / "m" / "card")
     (tmp_path / "m" / "card" / "budget.json").write_text(json.dumps({"skim_frames": 3, "skim_pixels": 784}))
     (tmp_path / "m" / "card" / "README.md").write_text(f"> Knows nothing of {SCRIPT}\n")
-    (column,) = asked(make(str(tmp_path / "m" / "card")))
+    room = make(str(tmp_path / "m" / "card"))
+    (column,) = asked(room)
+    opened = list(room.opened.values())
+    asked(room, " ")  # an error of the question: the weights are not loaded again
+    assert list(room.opened.values()) == opened
     assert column.session.environment.budget.skim_frames == 3
     assert "Knows nothing of &lt;script&gt;" in column.children[0].value
 

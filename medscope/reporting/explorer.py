@@ -12,12 +12,14 @@ import ipywidgets as widgets
 
 from medscope.environment import FrameStore, ToolBudget
 from medscope.models import TINY, EndpointSettings, Model, open_model
+from medscope.remote import EndpointError
 from medscope.reporting.reading_room.reading import STYLE, Failure, Reading, error_text, html
 from medscope.reporting.reading_room.videos import Choice, choices_of, keep_upload, own_choice, suite_choices
 from medscope.session import open_session
 from medscope.suite.suite import Suite
 
 MOST_READINGS = 12  # questions that stay on the page, each with its frames and films
+TITLE = 300  # characters of a question above its readings
 UPLOAD_LIMIT = "10 MB"  # of Jupyter's connection to its kernel; a larger upload cuts it
 
 
@@ -129,7 +131,7 @@ class ReadingRoom(widgets.VBox):
             return
         self.ask.disabled = True
         columns = widgets.HBox(layout={"align_items": "flex-start"})
-        title = html(f"<hr><h3>{escape(question)}</h3><p class='facts'>{escape(choice.label)}</p>")
+        title = html(f"<hr><h3>{escape(_short(question))}</h3><p class='facts'>{escape(choice.label)}</p>")
         dropped = self.readings.children[MOST_READINGS - 1 :]
         self.readings.children = (widgets.VBox([title, columns]), *self.readings.children[: MOST_READINGS - 1])
         for old in dropped:
@@ -153,8 +155,9 @@ class ReadingRoom(widgets.VBox):
             with redirect_stderr(io.StringIO()):  # turns and bars of a terminal
                 model.answer(session)
         except (Exception, KeyboardInterrupt) as error:  # the page is the only place where the reader looks
-            self.opened.pop(self._key(field), None)  # a server that comes back is tried anew
             problem = error
+            if isinstance(error, EndpointError):
+                self.opened.pop(self._key(field), None)  # a server that comes back is tried anew
         try:
             if session is None:
                 return Failure(name, problem)
@@ -174,6 +177,12 @@ class ReadingRoom(widgets.VBox):
             endpoint = EndpointSettings(served or None, calls, self.remote.value)
             self.opened[key] = open_model(os.path.expanduser(name), None, endpoint, self.budget)
         return self.opened[key]
+
+
+def _short(question: str) -> str:
+    """A question as the title of its reading, whatever was typed."""
+    text = question.encode("utf-8", "replace").decode()
+    return text if len(text) <= TITLE else text[:TITLE] + " ..."
 
 
 def _close(widget: widgets.Widget) -> None:
