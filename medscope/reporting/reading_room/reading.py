@@ -24,6 +24,7 @@ from medscope.session import Session, cost_facts
 EDGE_PIXELS, EDGE_BYTES = 100_000, 65_536  # of the frames at both ends of the window
 STEP = 0.1  # s that a slider moves; its number can be typed more finely
 YOURS = "your window"
+COLUMN = {"flex": "1 1 0", "min_width": "0", "padding": "0 10px 0 0"}
 STYLE = """<style>
 .medscope { color: var(--jp-ui-font-color1, #222); --look: #c8414f; --named: #2a8a5a; --soft: rgba(128,128,128,.14);
   line-height: 1.45; overflow-wrap: anywhere }
@@ -38,7 +39,7 @@ STYLE = """<style>
 .medscope video { width: 100%; max-height: 20rem; background: #000 }
 .medscope pre { white-space: pre-wrap; font-size: .8rem; background: var(--soft); padding: .4rem }
 .medscope h2 { font-size: 1rem; margin: .8rem 0 0 }
-.medscope svg { width: 100%; height: auto } .medscope svg text { fill: currentColor; font: 11px system-ui, sans-serif }
+.medscope svg { width: 100%; height: auto } .medscope svg text { fill: currentColor; font: 18px system-ui, sans-serif }
 .medscope .track { fill: var(--soft) } .medscope .skim { stroke: currentColor; opacity: .5 }
 .medscope .look { fill: var(--look) } .medscope .named { fill: var(--named) } .medscope .marked { fill: #5577cc }
 </style>"""
@@ -58,7 +59,7 @@ class Failure(widgets.VBox):
     """In the place of an answer where there is no session: why."""
 
     def __init__(self, model: str, error: BaseException):
-        super().__init__([html(f"<b>{escape(model)}</b>{_error(error)}")], layout={"flex": "1 1 0", "min_width": "0"})
+        super().__init__([html(f"<b>{escape(model)}</b>{_error(error)}")], layout=COLUMN)
 
 
 class Reading(widgets.VBox):
@@ -95,7 +96,7 @@ class Reading(widgets.VBox):
                 html("<b>Correct the window</b>"), self.start, self.end, self.edges,
                 widgets.HBox([self.label, self.save]), self.note, html(self._steps()),
             ],
-            layout={"flex": "1 1 0", "min_width": "0"},
+            layout=COLUMN,
         )  # fmt: skip
 
     def _windows(self) -> dict[str, Window]:
