@@ -26,11 +26,13 @@ h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem } 
 p { max-width: 52rem } a { color: var(--mark) } .wide { overflow-x: auto }
 .badge { font-size: .75rem; font-weight: 400; padding: .1rem .5rem; border-radius: 1rem; background: var(--soft) }
 table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; margin: .4rem 0 1.2rem }
-th, td { padding: .25rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
-td.system, th.system { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 8rem }
+th, td { padding: .25rem .35rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
+th { white-space: normal; vertical-align: bottom }
+td.system, th.system { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 7.5rem }
 small { opacity: .75; display: block } .settings { font-size: .8rem; max-width: none; overflow-wrap: anywhere }
-svg { width: 90px; height: 16px; vertical-align: middle } .track { stroke: var(--line) }
+svg { width: 70px; height: 16px; vertical-align: middle } .track { stroke: var(--line) }
 .interval { stroke: var(--mark) } .value { fill: var(--mark) }
+@media print { .wide { overflow: visible } table { font-size: .6rem } th, td { padding: .15rem .25rem } }
 """
 INTRODUCTION = """<p>A table holds the systems that answered <em>the same tasks by the same protocol</em>, ordered by
 accuracy. Below a value stands its 95 % interval, resampled over videos. Systems whose intervals overlap are not told
