@@ -106,7 +106,8 @@ class Task:
 
     `reference` is typed, so that a judge never guesses from digits. `kind` is the open vocabulary of the suite,
     `subject` the label that the question asks about. `challenging` tasks need a dense look; `free_text` tasks are
-    scored by n-grams and ratings, not by the benchmark's accuracy.
+    scored by n-grams and ratings, not by the benchmark's accuracy. `least_calls` is how many calls the question needs
+    from a skim (0 also where the suite does not say).
     """
 
     id: str
@@ -122,6 +123,7 @@ class Task:
     subject: str = ""
     challenging: bool = True
     free_text: bool = False
+    least_calls: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True)
