@@ -105,7 +105,8 @@ class Task:
     """ClinVideo-QA: one self-contained question. What an agent answers, a judge grades and a reward reads.
 
     `reference` is typed, so that a judge never guesses from digits. `kind` is the open vocabulary of the suite,
-    `subject` the label that the question asks about. `challenging` tasks need a dense look; `free_text` tasks are
+    `subject` the label that the question asks about, `within` that of the interval in which it lies where the question
+    names one, `options` the answers among which it chooses. `challenging` tasks need a dense look; `free_text` tasks are
     scored by n-grams and ratings, not by the benchmark's accuracy. `least_calls` is how many calls the question needs
     from a skim (0 also where the suite does not say).
     """
@@ -121,6 +122,8 @@ class Task:
     collection: str
     domain: Domain = "in"
     subject: str = ""
+    within: str = ""
+    options: tuple[str, ...] = ()
     challenging: bool = True
     free_text: bool = False
     least_calls: Annotated[int, Field(ge=0)] = 0
