@@ -20,7 +20,7 @@ are trained (another engine, weights not in float32), every token's loss is weig
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from medscope.agents.vllm_engine import Engine
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.environment.grammar import parse_answer
 from medscope.evaluation.judge import Judge, exact
+from medscope.modulation import Modulation, modulated_advantages
 from medscope.records import Task
 from medscope.rewards import Reward, RewardSettings, reward
 from medscope.training.experience import Experience
@@ -41,30 +42,6 @@ from medscope.training.progress import show_as_text
 from medscope.training.resume import Resumable
 from medscope.training.tracking import run_metrics
 from medscope.training.update import completion_logps, importance, policy_loss
-
-Modulation = Literal["none", "binary", "continuous"]
-
-
-def modulated_advantages(
-    rewards: torch.Tensor, fidelity: torch.Tensor, used_tool: torch.Tensor, mode: Modulation = "binary"
-) -> torch.Tensor:
-    """Advantages of one group: mean-centred rewards [G], scaled by the evidence fidelity [G] where a tool was used [G].
-
-    `binary`: good evidence (f > 0) scales A >= 0 by 1.2 and A < 0 by .8, bad evidence the other way round.
-    `continuous`: s = clip(f, -1, 1) scales A >= 0 by max(.1, 1 + .2 s) and A < 0 by max(.1, 1 - .2 s).
-    """
-    advantages = rewards - rewards.mean()
-    if mode == "none":
-        return advantages
-    if mode == "binary":
-        strength = torch.where(fidelity > 0, 1.0, -1.0)
-    elif mode == "continuous":
-        strength = fidelity.clamp(-1, 1)
-    else:
-        raise ValueError(f"modulation {mode!r} is unknown; choose none, binary or continuous")
-    sign = torch.where(advantages >= 0, 1.0, -1.0)
-    scale = (1 + 0.2 * sign * strength).clamp(min=0.1)
-    return torch.where(used_tool.bool(), advantages * scale, advantages)
 
 
 class GAGRPOTrainer(Resumable):
