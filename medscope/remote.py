@@ -30,6 +30,10 @@ class EndpointError(RuntimeError):
         self.turns = tuple(turns)
 
 
+class DialogueFailed(EndpointError):
+    """One dialogue cannot go on: its replies are of no use, or it is too long. It says nothing about the next one."""
+
+
 @dataclass
 class Usage:
     """What was sent and paid for. Tokens are those that the endpoint's replies name; `unmetered` replies name none."""

@@ -14,7 +14,7 @@ from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudge
 from medscope.environment.grammar import call_text, is_well_formed
 from medscope.environment.prompts import TOOLS
 from medscope.records import Task, Text, Timestamp, Window
-from medscope.remote import EndpointError, RemoteModel
+from medscope.remote import DialogueFailed, EndpointError, RemoteModel
 
 TIMES = [0, 1, 2.5, 3, 4, 5.2, 6, 7, 8, 9.5, 10, 11]  # the frame of second TIMES[i] has grey level i
 BUDGET = ToolBudget(skim_frames=12, crop_frames=4, max_calls=3)
@@ -301,3 +301,16 @@ def test_two_episodes_at_once_share_an_agent(serve, video):
     assert len(made) == 2 and agent.remote.usage.requests == sum(len(t.turns) for t in made) == len(server.requests)
     for request in server.requests:
         assert_frames_tell_their_seconds(request)
+
+
+def test_half_a_character_is_not_sent_back(serve, video):
+    """JSON can hold half of a surrogate pair, UTF-8 cannot: such a reply must not break the request that follows."""
+    crop = call("crop_video", {"start_time": 2, "end_time": 6}, "wide \ud83d")
+    crop["message"]["tool_calls"][0]["id"] = "c\ud83d1"
+    server = serve(text("half \ud83d"), crop, ANSWER)
+    trajectory = play(agent_of(server), video)
+    assert trajectory.turns[0].startswith("<think>wide ?</think>")
+    assert server.requests[1]["messages"][-2]["content"] == "half ?"
+    assert server.requests[2]["messages"][2]["tool_calls"][0]["id"] == "c?1"
+    with pytest.raises(DialogueFailed, match=r"twice gave a reply that cannot be read.*'half \?'"):
+        play(agent_of(serve(text("half \ud83d"))), video)

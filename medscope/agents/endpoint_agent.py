@@ -12,10 +12,10 @@ from openai.types.chat.chat_completion import Choice
 
 from medscope.agents.chat import Message, to_chat, within_context
 from medscope.agents.frames import FrameEncoder
-from medscope.agents.replies import UnreadableReply, read_turn
+from medscope.agents.replies import UnreadableReply, read_turn, valid_json, valid_text
 from medscope.environment.prompts import SYSTEM, TOOLS
 from medscope.environment.tools import ToolBudget
-from medscope.remote import EndpointError, RemoteModel
+from medscope.remote import DialogueFailed, EndpointError, RemoteModel
 
 FRAME_BYTES = 65_536  # of a frame as JPEG
 REMEMBERED_CALLS = 1024
@@ -52,7 +52,8 @@ class EndpointAgent:
     def next_turn(self, messages: list[dict[str, Any]]) -> str:
         """The model's next turn. A reply that cannot be read is asked for again once, with the reason.
 
-        Raises `EndpointError`, whose `turns` are those of the dialogue so far.
+        Raises `EndpointError`, whose `turns` are those of the dialogue so far: `DialogueFailed` for two such replies
+        and for a dialogue that is too long.
         """
         try:
             return self._next_turn(messages)
@@ -65,7 +66,7 @@ class EndpointAgent:
         try:
             fitting = within_context(messages, self.budget.context_tokens - self.budget.max_turn_tokens - TOOLS_TOKENS)
         except ValueError as error:
-            raise EndpointError(str(error)) from None
+            raise DialogueFailed(str(error)) from None
         chat, frames = to_chat(fitting, self.encode, self.native, tools, self._calls)
         sends = f"{len(frames)} frames of the video and the question ({_question(messages)})"
         if tools:
@@ -75,15 +76,15 @@ class EndpointAgent:
             return self._read(choice)
         except UnreadableReply as error:
             chat += [
-                {"role": "assistant", "content": choice.message.content or "(no text)"},
+                {"role": "assistant", "content": valid_text(choice.message.content or "(no text)")},
                 {"role": "user", "content": AGAIN.format(error=error)},
             ]
         choice = self.remote.complete(chat, sends, frames, **self._fields(tools))
         try:
             return self._read(choice)
         except UnreadableReply as error:
-            said = (choice.message.content or "")[-200:]
-            raise EndpointError(
+            said = valid_text(choice.message.content or "")[-200:]
+            raise DialogueFailed(
                 f"the model {self.remote.model} at {self.remote.url} twice gave a reply that cannot be read: {error}; "
                 f"the last one ends in {said!r}"
             ) from None
@@ -98,7 +99,7 @@ class EndpointAgent:
         turn = read_turn(choice, self.native)
         if self.native and choice.message.tool_calls:
             with self._lock:
-                self._calls[turn] = choice.message.tool_calls[0].model_dump(exclude_unset=True)
+                self._calls[turn] = valid_json(choice.message.tool_calls[0].model_dump(exclude_unset=True))
                 while len(self._calls) > REMEMBERED_CALLS:
                     self._calls.popitem(last=False)
         return turn

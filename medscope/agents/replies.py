@@ -6,6 +6,7 @@ agents. Nothing is made up: a reply that holds neither one call nor one answer i
 
 import json
 import re
+from typing import Any
 
 from openai.types.chat import ChatCompletionMessage
 from openai.types.chat.chat_completion import Choice
@@ -29,7 +30,7 @@ def read_turn(choice: Choice, native: bool) -> str:
         raise UnreadableReply("it was cut off; be shorter")
     if native and message.tool_calls:
         return _call_turn(message)
-    text = _valid(message.content or "")
+    text = valid_text(message.content or "")
     if find_tool_call(text) or (_CALL_END in text and find_tool_call(_to_first_call(text))):
         return _with_thought(message, _to_first_call(text))
     answer = parse_answer(text)
@@ -48,7 +49,7 @@ def call_turn(thought: str, name: str, arguments: str) -> str:
         raise UnreadableReply("the arguments of its tool call are no JSON") from None
     if not isinstance(given, dict):
         raise UnreadableReply("the arguments of its tool call are no JSON object")
-    call = json.dumps({"name": _valid(name), "arguments": given}).replace("<", "\\u003c")
+    call = json.dumps({"name": valid_text(name), "arguments": given}).replace("<", "\\u003c")
     return f"<think>{thought}</think><tool_call>{call}</tool_call>"
 
 
@@ -56,7 +57,7 @@ def _call_turn(message: ChatCompletionMessage) -> str:
     function = getattr(message.tool_calls[0], "function", None)
     if len(message.tool_calls) > 1 or function is None:
         raise UnreadableReply(f"it makes {len(message.tool_calls)} tool calls; call one function at a time")
-    return call_turn(_thought(message, _valid(message.content or "")), function.name, function.arguments)
+    return call_turn(_thought(message, valid_text(message.content or "")), function.name, function.arguments)
 
 
 def _to_first_call(text: str) -> str:
@@ -79,9 +80,14 @@ def _with_thought(message: ChatCompletionMessage, text: str) -> str:
 def _reasoning(message: ChatCompletionMessage) -> str:
     extra = message.model_extra or {}
     found = extra.get("reasoning_content") or extra.get("reasoning") or ""
-    return _valid(found) if isinstance(found, str) else ""
+    return valid_text(found) if isinstance(found, str) else ""
 
 
-def _valid(text: str) -> str:
+def valid_text(text: str) -> str:
     """Text that UTF-8 can write: JSON may hold half of a surrogate pair."""
     return text.encode(errors="replace").decode()
+
+
+def valid_json(value: Any) -> Any:
+    """A value of JSON in which every text is one that UTF-8 can write."""
+    return json.loads(valid_text(json.dumps(value, ensure_ascii=False)))

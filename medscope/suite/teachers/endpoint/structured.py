@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from medscope.agents.chat import to_chat
 from medscope.agents.endpoint_agent import FRAME_BYTES
 from medscope.agents.frames import FrameEncoder
+from medscope.agents.replies import valid_text
 from medscope.environment.environment import Blocks
-from medscope.remote import FAULTS_OF_A_REQUEST, EndpointError, RemoteModel
+from medscope.remote import FAULTS_OF_A_REQUEST, DialogueFailed, EndpointError, RemoteModel
 from medscope.suite.teachers.endpoint.prompts import Prompt
 
 AGAIN = "Your reply cannot be used: {error}. Reply again with the JSON object of the schema and nothing else."
@@ -128,13 +129,8 @@ class StructuredModel:
 
 
 def is_fault_of_item(error: EndpointError) -> bool:
-    """Whether an error says nothing about the next item.
-
-    The endpoint refused the request for itself, or `EndpointAgent` could not use two replies or fit the dialogue: these
-    two are raised from a ValueError, an outage never is.
-    """
-    status = getattr(error.__cause__, "status_code", None)
-    return status in FAULTS_OF_A_REQUEST or isinstance(error.__context__, ValueError)
+    """Whether an error says nothing about the next item: the request was refused for itself, or the dialogue failed."""
+    return isinstance(error, DialogueFailed) or getattr(error.__cause__, "status_code", None) in FAULTS_OF_A_REQUEST
 
 
 def read_reply(choice: Choice, schema: type[SomeReply], context: Mapping[str, Any] | None = None) -> SomeReply:
@@ -154,8 +150,7 @@ def read_reply(choice: Choice, schema: type[SomeReply], context: Mapping[str, An
 
 
 def _text(choice: Choice) -> str:
-    """The text of a reply that UTF-8 can write: JSON may hold half of a surrogate pair."""
-    return (choice.message.content or "").encode(errors="replace").decode()
+    return valid_text(choice.message.content or "")
 
 
 def content_key(*parts: Any) -> str:
