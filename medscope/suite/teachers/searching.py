@@ -1,0 +1,228 @@
+"""The searching teacher: it looks, tells what the look showed, and decides from that where to look next.
+
+It is an `Agent`. It knows the annotation, but says of it only what the frames that it was shown can show. It goes from
+coarse to fine: the stretches of the skim in which the answer may lie, one after the other; inside them the steps; then
+it zooms in on what it found until the frames are a second apart. An attribute takes one frame at high resolution.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+
+from medscope.environment.grammar import call_text, window_text
+from medscope.environment.tools import ToolBudget, skim_seconds
+from medscope.records import Recording, Task, Text, Window
+from medscope.suite.nested_tasks import CHOOSE, FIRST, NONE, WHICH
+from medscope.suite.tasks import GROUNDING
+from medscope.suite.teachers.thoughts import (
+    HIDES,
+    Run,
+    going_on,
+    inner,
+    numbers,
+    outer,
+    place,
+    runs,
+    story,
+    think,
+    told,
+)
+
+UNSEEN = "not seen"  # the answer about what no look has shown
+DENSE = 1.5  # seconds between frames; closer looks show nothing new
+CLOSER = 0.6  # a closer look takes at most this share of the one before; it is not worth a call otherwise
+
+Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds that were shown (none: refused)
+
+
+class SearchingTeacher:
+    """Answers one task. `early_stop` is the chance to answer without a last closer look: head-room for reinforcement
+    learning. `mistakes` is the chance that a call is written wrongly first, is refused and corrected.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        recording: Recording,
+        budget: ToolBudget,
+        rng: np.random.Generator,
+        early_stop: float = 0.0,
+        mistakes: float = 0.0,
+        tools: bool = True,
+    ):
+        self.task, self.recording, self.budget, self.rng = task, recording, budget, rng
+        self.early_stop, self.mistakes, self.tools = early_stop, mistakes, tools
+        self.skim = runs(recording, skim_seconds(recording.duration, budget.skim_frames), innermost=False)
+        self.calls = 0
+        self.turns = self._direct() if not tools or not task.challenging else self._plan()
+        self.opened = False
+
+    def next_turn(self, messages: list[dict[str, Any]]) -> str:
+        """The next turn. It reads only which seconds the last response showed."""
+        if not self.opened:
+            self.opened = True
+            return next(self.turns)
+        return self.turns.send([block["second"] for block in messages[-1]["content"] if "second" in block])
+
+    @property
+    def candidates(self) -> list[tuple[str, Window]]:
+        """Where the skim shows the label that the question names, in order."""
+        label = self.task.within or self.task.subject
+        found = []
+        for number in numbers(self.skim, [label]):
+            start = outer(self.skim, number).start if self.task.kind == GROUNDING else self.skim[number].first
+            found.append((label, Window(start, self._end(self.skim, number, self.recording.duration))))
+        return found
+
+    def _opening(self) -> str:
+        asked = " ".join(word for word in (self.task.within, self.task.subject, *self.task.options) if word)
+        return f"find {asked} | {story(self.skim, self.recording.duration)}"
+
+    def _direct(self) -> Looks:
+        """The only turn without a look: the answer that the skim suggests, a guess for what only looks show."""
+        if not self.candidates:
+            yield think(self._opening(), "answer") + _answer(UNSEEN)
+            return
+        label, window = self.candidates[0]
+        reference = self.task.reference
+        text = reference.text if isinstance(reference, Text) else window_text(window)
+        yield think(self._opening(), place(label, window), "answer") + _answer(text)
+
+    def _plan(self) -> Looks:
+        if self.task.kind == GROUNDING:
+            yield from self._locate()
+        else:
+            yield from self._find()
+
+    def _locate(self) -> Looks:
+        """Look at a label of the skim with both of its edges, and answer where it was seen."""
+        label, window = self.candidates[0]
+        seconds = yield from self._look(self._opening(), label, window)
+        found = runs(self.recording, seconds, innermost=False)
+        number = next(numbers(found, [label]), None)
+        if number is None:
+            yield think(told(found)) + _answer(UNSEEN)
+        else:
+            window = self._inside(found, number, window)
+            yield think(told(found), place(label, window), "answer") + _answer(window_text(window))
+
+    def _find(self) -> Looks:
+        """Look for what the question asks in candidate after candidate, then in their steps; zoom in; answer."""
+        sought = self.task.options or (self.task.subject,)
+        said, found, number, where = self._opening(), [], None, self.candidates
+        steps: list[tuple[str, Window]] = []
+        closest = False
+        while where and number is None and self.calls < self.budget.max_calls:
+            label, window = where.pop(0)
+            seconds = yield from self._look(said, label, window)
+            found = runs(self.recording, seconds, innermost=True)
+            said, number = told(found), self._first(found, sought)
+            if number is None and not closest and _gap(seconds) >= self._shortest:
+                steps += [
+                    (run.label, self._inside(found, n, window))
+                    for n, run in enumerate(found)
+                    if not _hides(self.recording, run)
+                ]
+            if not where and not closest:
+                where, closest = steps, True
+        if number is None:
+            yield think(said, "answer") + _answer(NONE if self.task.kind == CHOOSE else UNSEEN)
+            return
+        if self.task.kind == WHICH:
+            yield think(said, place(label, window), "answer") + _answer(window_text(window))
+            return
+        yield from self._zoom(said, found, number, sought, seconds, window)
+
+    def _zoom(
+        self,
+        said: str,
+        found: list[Run],
+        number: int,
+        sought: Sequence[str],
+        seconds: list[float],
+        looked: Window,
+    ) -> Looks:
+        """Closer looks until the frames are a second apart, then one frame where an attribute is asked for."""
+        attribute = self.task.kind if self._about_attribute else None
+        limit = self.budget.max_calls - (attribute is not None)
+        while _gap(seconds) > DENSE and self.calls < limit:
+            window = self._extent(found, number, sought)
+            if window.length > CLOSER * looked.length:
+                break
+            closer = yield from self._look(said, found[number].label, window)
+            seen = runs(self.recording, closer, innermost=True)
+            if (again := self._first(seen, sought)) is None:
+                break
+            seconds, found, number, looked = closer, seen, again, window
+            said = told(found)
+            if self.rng.random() < self.early_stop:
+                break
+        run = found[number]
+        if attribute is not None:
+            frame = yield think(said, f"{run.label} {run.first:g}", "look") + call_text(
+                "get_frame", {"timestamp": run.first}
+            )
+            self.calls += 1
+            shown = [i for second in frame for i in going_on(self.recording, second) if i.label == run.label]
+            details = {name: value for name, value in shown[0].attributes.items() if name != "level"} if shown else {}
+            yield think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
+        elif isinstance(self.task.reference, Window):
+            window = inner(found, number)
+            yield think(said, place(run.label, window), "answer") + _answer(window_text(window))
+        else:
+            yield think(said, run.label, "answer") + _answer(run.label)
+
+    def _first(self, found: Sequence[Run], sought: Sequence[str]) -> int | None:
+        """The number of the first run that shows what is sought; for an order, only where both are seen."""
+        at = list(numbers(found, sought))
+        if self.task.kind == FIRST and {found[number].label for number in at} != set(sought):
+            return None
+        return at[0] if at else None
+
+    def _extent(self, found: Sequence[Run], number: int, sought: Sequence[str]) -> Window:
+        """What a closer look shows: the run with both edges; for an order, all that is sought."""
+        last = list(numbers(found, sought))[-1] if self.task.kind == FIRST else number
+        return Window(outer(found, number).start, outer(found, last).end)
+
+    def _inside(self, found: Sequence[Run], number: int, window: Window) -> Window:
+        """A run as a look at `window` showed it: until what follows, at the end until the end of the look."""
+        return Window(found[number].first, self._end(found, number, window.end))
+
+    def _end(self, found: Sequence[Run], number: int, end: float) -> float:
+        return found[number + 1].first if number + 1 < len(found) else end
+
+    @property
+    def _about_attribute(self) -> bool:
+        return any(self.task.kind in interval.attributes for interval in self.recording.intervals)
+
+    @property
+    def _shortest(self) -> float:
+        """Length of the shortest interval with details: a look whose frames are closer cannot miss one."""
+        return min((i.window.length for i in self.recording.intervals if len(i.attributes) > 2), default=0.0)
+
+    def _look(self, said: str, label: str, window: Window) -> Looks:
+        """One crop. A mistaken call swaps its ends; it is refused and then written well."""
+        if self.rng.random() < self.mistakes and self.calls + 1 < self.budget.max_calls:
+            self.calls += 1
+            yield think(said, place(label, window), "look") + _crop(window.end, window.start)
+            said = "swap"
+        self.calls += 1
+        return (yield think(said, place(label, window), "look") + _crop(window.start, window.end))
+
+
+def _crop(start: float, end: float) -> str:
+    return call_text("crop_video", {"start_time": start, "end_time": end})
+
+
+def _answer(text: str) -> str:
+    return f"<answer>{text}</answer>"
+
+
+def _gap(seconds: Sequence[float]) -> float:
+    """Most seconds between two frames of a look."""
+    return float(max(np.diff(seconds), default=0.0))
+
+
+def _hides(recording: Recording, run: Run) -> bool:
+    return any(i.label == run.label and i.attributes.get("level") == HIDES for i in recording.intervals)

@@ -1,0 +1,89 @@
+"""What a scripted teacher sees in frames, and how it says it: runs of equal labels with their seconds.
+
+A thought is short, so that a tiny model can learn it: `find dissection bleeding | incision 0 dissection 45 suturing 120
+end 300 | dissection 45 120 | look`. All times are seconds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from medscope.records import Interval, Recording, Window
+
+HIDES = "camera"  # level of an interval in which the camera shows nothing else: smoke, glare, out of the body
+NOTHING = "nothing"  # what a frame shows where the annotation says nothing
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring frames that show the same label: the first and the last of their seconds."""
+
+    label: str
+    first: float
+    last: float
+
+
+def going_on(recording: Recording, second: float) -> list[Interval]:
+    """The intervals at `second`, the outermost first. An interval ends before its end; a video's last frame counts."""
+    at = min(second, recording.duration - 1e-3)
+    return sorted(
+        (i for i in recording.intervals if i.window.start <= at < i.window.end), key=lambda i: -i.window.length
+    )
+
+
+def seen(recording: Recording, second: float, innermost: bool) -> str | None:
+    """The label that a frame shows: of the outermost interval as a skim tells it, or of the innermost as a look does.
+
+    Where something hides all else, it is what the innermost label says; None for the outermost.
+    """
+    found = going_on(recording, second)
+    hiding = [interval for interval in found if interval.attributes.get("level") == HIDES]
+    if hiding:
+        return hiding[0].label if innermost else None
+    return found[-1 if innermost else 0].label if found else NOTHING
+
+
+def runs(recording: Recording, seconds: Sequence[float], innermost: bool) -> list[Run]:
+    """What frames at `seconds` show, in order. An outer interval goes on where the camera hides it for a while."""
+    told = [(label, second) for second in seconds if (label := seen(recording, second, innermost)) is not None]
+    return [Run(label, *_ends([second for _, second in some])) for label, some in groupby(told, key=lambda x: x[0])]
+
+
+def _ends(seconds: Sequence[float]) -> tuple[float, float]:
+    return seconds[0], seconds[-1]
+
+
+def inner(found: Sequence[Run], number: int) -> Window:
+    """From the first second at which run `number` is seen to the first of what follows; to its own last at the end."""
+    follower = found[number + 1 : number + 2]
+    return Window(found[number].first, follower[0].first if follower else found[number].last)
+
+
+def outer(found: Sequence[Run], number: int) -> Window:
+    """From the last second before run `number` to the first behind it: both edges lie within."""
+    return Window(found[max(0, number - 1)].last if number else found[0].first, inner(found, number).end)
+
+
+def numbers(found: Sequence[Run], labels: Sequence[str]) -> Iterator[int]:
+    """The numbers of the runs that show one of the labels."""
+    return (number for number, run in enumerate(found) if run.label in labels)
+
+
+def story(found: Sequence[Run], end: float) -> str:
+    """A skim in words: each label with the second at which it begins."""
+    return " ".join([*(f"{run.label} {run.first:g}" for run in found), f"end {end:g}"])
+
+
+def told(found: Sequence[Run]) -> str:
+    """A look in words: each label with its first and last second."""
+    return " ".join(f"{run.label} {run.first:g} {run.last:g}" for run in found)
+
+
+def place(label: str, window: Window) -> str:
+    """A hypothesis: `dissection 45 120`."""
+    return f"{label} {window.start:g} {window.end:g}"
+
+
+def think(*parts: str) -> str:
+    """A thought of several parts."""
+    return f"<think>{' | '.join(parts)}</think>"

@@ -1,0 +1,177 @@
+"""Tasks about nested annotations, and the teacher that searches: coarse to fine, rejecting, zooming, recovering."""
+
+import numpy as np
+import pytest
+
+from medscope.environment.grammar import find_tool_call, is_well_formed, parse_answer, parse_tool_call, parse_window
+from medscope.environment.tools import ToolBudget, crop_seconds, crop_window
+from medscope.metrics import evidence_window, temporal_iou
+from medscope.records import Interval, Recording, Task, Text, Window
+from medscope.sources.source import TEMPLATES, Language
+from medscope.suite.nested_tasks import CHOOSE, FIND, FIRST, NONE, WHICH, is_nested, nested_tasks
+from medscope.suite.tasks import GROUNDING, ORDER
+from medscope.suite.teachers.searching import SearchingTeacher
+from medscope.suite.teachers.thoughts import Run, inner, outer, runs, story, told
+
+BUDGET = ToolBudget(max_calls=6, skim_frames=20, crop_frames=12)
+LANGUAGE = Language(
+    {**TEMPLATES, "tool": ("Which tool is used at the {label} of the {within}?",)},
+    options=("bleed", "tear", "burn", "leak"),
+)
+
+
+def interval(start: float, end: float, label: str, level: str, **attributes: str) -> Interval:
+    return Interval(Window(start, end), label, {"level": level, **attributes})
+
+
+@pytest.fixture
+def recording() -> Recording:
+    """300 s: wash, cut, wash again; the second wash bleeds from 212 to 220, the cut tears and then burns."""
+    intervals = (
+        interval(0, 80, "wash", "phase"),
+        interval(0, 80, "hold", "step"),
+        interval(80, 170, "cut", "phase"),
+        interval(80, 130, "pull", "step"),
+        interval(92, 101, "tear", "event", tool="hook"),
+        interval(130, 170, "push", "step"),
+        interval(140, 149, "burn", "event", tool="blade"),
+        interval(170, 250, "wash", "phase"),
+        interval(170, 200, "hold", "step"),
+        interval(200, 250, "push", "step"),
+        interval(212, 220, "bleed", "event", tool="hook"),
+        interval(216, 220, "smoke", "camera"),
+        interval(250, 300, "sew", "phase"),
+        interval(250, 300, "hold", "step"),
+    )
+    return Recording("film", "film.mp4", 300, intervals, "films", split="sft", group="film")
+
+
+def tasks(recording: Recording) -> list[Task]:
+    return nested_tasks(recording, LANGUAGE, np.random.default_rng(0))
+
+
+def task(recording: Recording, kind: str, subject: str = "", within: str = "") -> Task:
+    return next(t for t in tasks(recording) if (t.kind, t.subject, t.within) == (kind, subject, within))
+
+
+def play(recording: Recording, task: Task, **settings: float) -> tuple[list[str], list[Window], list[str]]:
+    """The turns, the windows of the crops that were executed, and the names of all calls; one frame a second."""
+    teacher = SearchingTeacher(task, recording, BUDGET, np.random.default_rng(1), **settings)
+    messages, turns, windows, names = [{"role": "user", "content": []}], [], [], []
+    while True:
+        turns.append(teacher.next_turn(messages))
+        call = find_tool_call(turns[-1])
+        if call is None:
+            return turns, windows, names
+        name, arguments = parse_tool_call(call)
+        names.append(name)
+        if name == "get_frame":
+            shown = [arguments["timestamp"] + step for step in (-1, 0, 1)]
+        elif arguments["end_time"] < arguments["start_time"]:
+            shown = []
+        else:
+            windows.append(crop_window(**arguments, duration=recording.duration, budget=BUDGET))
+            shown = [float(round(second)) for second in crop_seconds(windows[-1], 1.0, BUDGET)]
+        messages.append({"role": "tool", "content": [{"second": second} for second in shown]})
+
+
+def test_a_flat_annotation_is_not_nested(recording):
+    assert is_nested(recording)
+    assert not is_nested(Recording("a", "a.mp4", 9, (Interval(Window(0, 9), "wash"),), "films"))
+
+
+def test_every_question_has_one_answer(recording):
+    found = tasks(recording)
+    assert {t.kind for t in found} == {GROUNDING, ORDER, FIND, WHICH, CHOOSE, FIRST, "tool"}
+    assert {t.subject for t in found if t.kind == GROUNDING} == {"cut", "sew"}  # `wash` comes twice
+    assert task(recording, WHICH, "bleed", "wash").reference == Window(170, 250)
+    assert task(recording, FIND, "bleed", "wash").least_calls == 3  # the first wash, the second, a closer look
+    assert task(recording, FIRST, within="cut").reference == Text("tear")
+    assert task(recording, CHOOSE, within="sew").reference == Text(NONE)
+    assert len({t.id for t in found}) == len(found)
+
+
+def test_a_choice_names_its_answer_among_four(recording):
+    chosen = task(recording, CHOOSE, within="sew")
+    assert set(chosen.options) == {"bleed", "tear", "burn", "leak"}
+    assert all(option in chosen.question for option in chosen.options)
+
+
+def test_runs_of_frames_and_their_edges(recording):
+    found = runs(recording, [88, 91, 94, 100, 103], innermost=True)
+    assert found == [Run("pull", 88, 91), Run("tear", 94, 100), Run("pull", 103, 103)]
+    assert (inner(found, 1), outer(found, 1)) == (Window(94, 103), Window(91, 103))
+    assert told(found) == "pull 88 91 tear 94 100 pull 103 103"
+    assert story(found, 110) == "pull 88 tear 94 pull 103 end 110"
+    assert inner(found, 2) == Window(103, 103)
+
+
+def test_smoke_hides_the_event_and_does_not_cut_the_phase(recording):
+    assert [run.label for run in runs(recording, [210, 214, 217, 222], innermost=True)] == [
+        "push",
+        "bleed",
+        "smoke",
+        "push",
+    ]
+    assert runs(recording, [210, 217, 222], innermost=False) == [Run("wash", 210, 222)]
+
+
+def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):
+    turns, windows, _ = play(recording, task(recording, WHICH, "bleed", "wash"))
+    assert windows == [Window(0, 90), Window(180, 255)]  # as the skim shows them, every 15 s
+    assert "hold 3 86" not in turns[0]
+    assert parse_answer(turns[-1]) == "from 180 to 255 s"
+
+
+def test_it_zooms_in_until_the_edges_are_seen(recording):
+    turns, windows, _ = play(recording, task(recording, FIND, "tear", "cut"))
+    assert len(windows) == 2
+    assert windows[1].length < 0.6 * windows[0].length
+    assert temporal_iou(parse_window(parse_answer(turns[-1])), Window(92, 101)) > 0.7
+
+
+def test_an_attribute_takes_one_frame_inside_the_event(recording):
+    turns, _, names = play(recording, task(recording, "tool", "burn", "cut"))
+    assert names[-1] == "get_frame"
+    assert parse_answer(turns[-1]) == "blade"
+
+
+def test_a_frame_that_does_not_show_the_event_names_nothing(recording):
+    teacher = SearchingTeacher(task(recording, "tool", "burn", "cut"), recording, BUDGET, np.random.default_rng(0))
+    turn = teacher.next_turn([])
+    shown = [{"role": "tool", "content": [{"second": s} for s in (90.0, 100.0, 110.0)]}]
+    while "get_frame" not in turn and find_tool_call(turn):
+        turn = teacher.next_turn(shown)
+        shown = [{"role": "tool", "content": [{"second": s} for s in (135.0, 141.0, 142.0, 160.0)]}]
+    assert parse_answer(teacher.next_turn([{"role": "tool", "content": [{"second": 12.0}]}])) == "not seen"
+
+
+def test_nothing_is_said_only_after_looks_that_cannot_miss(recording):
+    turns, windows, _ = play(recording, task(recording, CHOOSE, within="sew"))
+    assert parse_answer(turns[-1]) == NONE
+    assert windows
+
+
+def test_a_mistaken_call_is_corrected(recording):
+    turns, windows, names = play(recording, task(recording, GROUNDING, "cut"), mistakes=1.0)
+    assert len(names) == 2
+    assert len(windows) == 1
+    assert turns[1].startswith("<think>swap |")
+    assert is_well_formed(turns)
+
+
+def test_every_trajectory_is_well_formed_and_within_the_budget(recording):
+    for asked in tasks(recording):
+        turns, windows, names = play(recording, asked, early_stop=0.5, mistakes=0.3)
+        assert is_well_formed(turns), turns
+        assert len(names) <= BUDGET.max_calls
+        assert (len(names) == 0) == (not asked.challenging)
+        if windows and asked.kind == GROUNDING:
+            assert temporal_iou(windows[-1], evidence_window(asked.evidence)) > 0.5
+
+
+def test_without_tools_it_answers_from_the_skim(recording):
+    asked = task(recording, FIND, "tear", "cut")
+    turns = [SearchingTeacher(asked, recording, BUDGET, np.random.default_rng(0), tools=False).next_turn([])]
+    assert is_well_formed(turns)
+    assert parse_window(parse_answer(turns[0])) == Window(90, 180)
