@@ -41,7 +41,7 @@ class Language:
     """How the annotations of a source are put into words.
 
     `templates` are the questions by kind; one of a kind is drawn at random. They may hold `{label}`, those of `fine`
-    `{start}` and `{end}` (s), those of nested annotations `{within}` and `{options}` (`options` are all labels among which
+    `{start}` and `{end}` (s), those of nested annotations `{within}` and `{options}` (`options`: all labels among which
     a question may choose). The kind of a question about an attribute is the attribute's name. A kind or an attribute
     without a template is not asked for. `describe` captions an interval, `view` answers what can be seen during it.
     """

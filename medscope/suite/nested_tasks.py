@@ -6,12 +6,10 @@ steps tile a phase, events lie in a step and carry attributes. A question is ask
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
-from medscope.metrics import evidence_window
-from medscope.records import Evidence, Interval, Recording, Reference, Task, Text, Window
+from medscope.records import Interval, Recording, Reference, Task, Text, Window
 from medscope.sources.source import Language
 from medscope.suite.tasks import GROUNDING, ORDER, make_task, too_long
 
@@ -48,7 +46,7 @@ def nested_tasks(recording: Recording, language: Language, rng: np.random.Genera
     """Every task that a nested annotation supports and the language can ask, phase by phase.
 
     `grounding` and `order` ask for a phase; `find` for an event or a step within a phase; attributes of an event are
-    kinds of their own; `which` for that of two like phases in which an event occurs; `choose` for what occurs in a phase,
+    kinds of their own; `which` for that of two like phases that shows an event; `choose` for what occurs in a phase,
     or nothing; `first` for the earlier of two events. `least_calls` counts a coarse look at every phase up to the right
     one, a closer look, and a frame for an attribute.
     """
@@ -106,7 +104,7 @@ class _Maker:
         least: int = 0,
     ) -> None:
         templates = self.language.templates.get(kind, ())
-        if not templates or too_long(shown.evidence, self.recording.duration) and least:
+        if not templates or (too_long(shown.evidence, self.recording.duration) and least):
             return
         template = templates[int(self.rng.integers(len(templates)))]
         question = template.format(label=subject, within=within, options=", ".join(options))
