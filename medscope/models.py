@@ -12,7 +12,7 @@ from typing import Any, Literal
 from medscope.agents.endpoint_agent import EndpointAgent
 from medscope.agents.model_card import BUDGET, card_warning, read_budget
 from medscope.environment import ToolBudget
-from medscope.remote import RemoteModel
+from medscope.remote import RemoteModel, is_endpoint
 from medscope.session import Session, ask_endpoint, ask_policy
 
 TINY = Path(__file__).resolve().parents[1] / "models" / "tiny"
@@ -45,11 +45,6 @@ class Model:
         """What a reader must know of an answer on this video: the card; "" for the video that comes with our model."""
         own = Path(self.name).resolve() == TINY and Path(video).resolve().parent == TINY.parent
         return "" if own else self.says
-
-
-def is_endpoint(name: str) -> bool:
-    """Whether a name means an endpoint: a URL, or `endpoint` for the one that MEDSCOPE_MODEL_URL names."""
-    return name == "endpoint" or name.startswith(("http://", "https://"))
 
 
 def open_model(

@@ -7,7 +7,8 @@ Nothing is sent to another machine until `allow_remote` is true: not by the URL,
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, fields
 from threading import Lock
 from typing import Any
 
@@ -44,6 +45,15 @@ class Usage:
     unmetered: int = 0
     frames: int = 0  # a frame counts each time that it is sent
     bytes: int = 0  # of the frames, as JPEG
+
+    def add(self, other: "Usage") -> None:
+        for counted in fields(self):
+            setattr(self, counted.name, getattr(self, counted.name) + getattr(other, counted.name))
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether the name of a model means an endpoint: a URL, or `endpoint` for the one that the environment names."""
+    return name == "endpoint" or name.startswith(("http://", "https://"))
 
 
 class RemoteModel:
@@ -91,12 +101,22 @@ class RemoteModel:
         except ValueError:
             return False
 
+    def metered(self) -> "RemoteModel":
+        """The same endpoint with a count and a circuit of its own: for what one dialogue costs."""
+        own = copy(self)
+        own.usage, own._lock, own._failures = Usage(), Lock(), 0
+        return own
+
     @property
     def dollars(self) -> float | None:
         """The cost so far; None without prices."""
+        return self.price(self.usage)
+
+    def price(self, usage: Usage) -> float | None:
+        """Dollars of the tokens that were counted; None without prices."""
         if self.price_in is None or self.price_out is None:
             return None
-        return (self.usage.prompt_tokens * self.price_in + self.usage.completion_tokens * self.price_out) / 1e6
+        return (usage.prompt_tokens * self.price_in + usage.completion_tokens * self.price_out) / 1e6
 
     def complete(
         self, messages: list[dict[str, Any]], sends: str, frames: Sequence[bytes] = (), **request: Any
