@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,22 @@ def test_examples_are_kept_within_a_bound_in_bytes(own_policy, trajectories, tin
     gc.collect()
     assert len(shown) == 12 * 28 and sum(image() is not None for image in shown) <= 3 * 28
     assert examples[0].tokens == one.tokens and len(shown) == 13 * 28  # forgotten, so built again
+
+
+def test_examples_of_a_video_are_built_together_while_there_is_room(tmp_path):
+    built = []
+
+    def build(record):
+        built.append(record.question)
+        return Example((TokenSpan([0] * 10),))  # 80 bytes
+
+    records = [replace(warm_up(video), question=video + number) for number in "123" for video in ("a", "b", "")]
+    examples = LazyExamples(records, build, max_bytes=400)
+    assert examples[4].tokens == 10 and built == ["b2", "b1", "b3"]  # its video is opened once
+    assert examples[2].tokens == 10 and built[3:] == ["1"]  # without a video nothing belongs to it
+    assert examples[3].tokens == 10 and built[4:] == ["a2"]  # the bound leaves no room for a1 and a3
+    assert [examples[i].tokens for i in (1, 4, 7, 2, 3)] == [10] * 5 and len(built) == 5
+    assert examples.bytes == 400
 
 
 def test_a_trainer_builds_no_more_examples_than_its_batches_need(own_policy, tmp_path):
@@ -177,4 +194,4 @@ def test_warm_up_records_by_kind_and_clips_by_length(tmp_path):
     assert [e.video for e in warm_up_records(suite, captioned=False)[1]] == ["long", "long"]
     assert [e.video for e in clip_records(suite, 10)] == ["short", "short", "short too"]
     assert [e.video for e in clip_records(suite, 2)] == ["short", "short too"]
-    assert clip_records(suite, 0) == []
+    assert list(clip_records(suite, 0)) == []

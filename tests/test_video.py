@@ -156,7 +156,28 @@ def test_the_store_decodes_a_video_whole_that_takes_little_of_it(even, reads):
     for time in (0.3, 0.9):
         images, times = store.frames(str(even), [time], 784)
         assert (level_index(np.asarray(images[0])), times) == (round(10 * time), [time])
+    store.frames(str(even), [0.9], 3136)  # another size: resized from the frames of the same pass
     assert reads == list(range(12))
+
+
+def test_frames_that_nobody_asked_for_displace_no_other(even, uneven, monkeypatch):
+    monkeypatch.setattr(frame_store, "SMALL_SHARE", 1)
+    store = FrameStore(max_bytes=14 * 28 * 28 * 3)
+    whole, _ = store.frames(str(even), [0.0], 784)
+    store.frames(str(uneven), [0.0], 784)
+    known = [key[:2] for key in store._frames]
+    assert known == [*((str(even), i) for i in range(12)), (str(uneven), 0)]
+    assert store.frames(str(even), [0.0], 784)[0][0] is whole[0]
+
+
+@pytest.mark.parametrize("max_pixels", [784, 3136, 7056])
+def test_a_video_read_in_one_pass_shows_the_frames_that_seeking_finds(max_pixels, operation):
+    seconds = [140.0, 3.0, 77.4, 21.6]
+    at_once, times = FrameStore().frames(operation.path, seconds, max_pixels)
+    one_by_one = FrameStore(max_bytes=1)  # keeps no video and no frame
+    for image, time, second in zip(at_once, times, seconds, strict=True):
+        (other,), (other_time,) = one_by_one.frames(operation.path, [second], max_pixels)
+        assert time == other_time and image.size == other.size and image.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("room", [0, 1, 3, 5])  # frames; a request may be larger than the whole store

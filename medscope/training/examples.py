@@ -1,13 +1,14 @@
 """What SFT reads: warm-up examples and trajectories as token spans, as a rollout would produce them, token for token.
 
-Records stay records until a batch needs them: `LazyExamples` decodes and tokenises an example when it is asked for, and
-keeps those that were used last within a bound in bytes. Selecting, holding out and shuffling need no frame.
+Records stay records until a batch needs them: `LazyExamples` decodes and tokenises an example when it is asked for,
+with those of the same video while there is room, and keeps those that were used last within a bound in bytes.
+Selecting, holding out and shuffling need no frame.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -19,6 +20,7 @@ from medscope.environment.environment import skim, step
 from medscope.environment.prompts import opening
 from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Trajectory, WarmUpExample
+from medscope.suite.lazy import pick
 from medscope.suite.suite import Suite, evenly
 from medscope.suite.warm_up import warm_up_blocks
 
@@ -97,60 +99,93 @@ class ExampleBuilder:
         frames = sum(count * (pixels // PATCH_FACTOR**2 + FRAME_WORDS) for count, pixels in shown)
         return PROMPT_WORDS + len(words.encode()) + frames
 
-    def fitting(self, records: Sequence[Record]) -> list[Record]:
+    def fitting(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records whose examples fit; how many do not is printed."""
-        kept = [record for record in records if self.fits(record)]
+        kept = pick(records, [number for number, record in enumerate(records) if self.fits(record)])
         if len(kept) < len(records):
             limit = context_limit(self.policy, self.budget)
             print(f"{len(records) - len(kept)} of {len(records)} examples left out: more than {limit} tokens each")
         return kept
 
 
+def video_path(record: Any) -> str:
+    """The file that a record's example reads; "" for one that reads none."""
+    return record.task.path if isinstance(record, Trajectory) else getattr(record, "path", "")
+
+
 class LazyExamples(Generic[Record]):
-    """Examples of records, built when asked for. Those used last are kept, up to `max_bytes` (see `Example.bytes`)."""
+    """Examples of records, built when asked for. Those used last are kept, up to `max_bytes` (see `Example.bytes`).
+
+    Batches are shuffled, so that a video would be opened and decoded for each of its examples. While there is room, all
+    examples of a video are built when the first of them is asked for.
+    """
 
     def __init__(self, records: Sequence[Record], build: Callable[[Record], Example], max_bytes: int = 1 << 30):
         self.records, self.build, self.max_bytes = records, build, max_bytes
         self.bytes = 0
         self._built: OrderedDict[int, Example] = OrderedDict()
+        self._of_video: defaultdict[str, list[int]] = defaultdict(list)
+        for number, record in enumerate(records):
+            if path := video_path(record):
+                self._of_video[path].append(number)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, number: int) -> Example:
         if number not in self._built:
-            self._built[number] = self.build(self.records[number])
-            self.bytes += self._built[number].bytes
+            self._add(number)
+            self._add_of_same_video(number)
         self._built.move_to_end(number)
         example = self._built[number]
         while self.bytes > self.max_bytes:
             self.bytes -= self._built.popitem(last=False)[1].bytes
         return example
 
+    def _add(self, number: int) -> None:
+        self._built[number] = self.build(self.records[number])
+        self.bytes += self._built[number].bytes
 
-def warm_up_records(suite: Suite, captioned: bool) -> tuple[list[WarmUpExample], list[WarmUpExample]]:
+    def _add_of_same_video(self, number: int) -> None:
+        """Build the other examples of this one's video, until another one of its size would exceed the bound."""
+        size = self._built[number].bytes
+        for other in self._of_video.get(video_path(self.records[number]), ()):
+            if self.bytes + size > self.max_bytes:
+                return
+            if other not in self._built:
+                self._add(other)
+
+
+def warm_up_records(suite: Suite, captioned: bool) -> tuple[Sequence[WarmUpExample], Sequence[WarmUpExample]]:
     """The captioned or the framed warm-up examples: for training, and held out."""
-    records = [example for example in suite.warm_up_examples if bool(example.captions) == captioned]
-    return hold_out(records, [example.video or number for number, example in enumerate(records)])
+    found = [(n, e.video) for n, e in enumerate(suite.warm_up_examples) if bool(e.captions) == captioned]
+    sources = [video or number for number, (_, video) in enumerate(found)]
+    return hold_out(pick(suite.warm_up_examples, [number for number, _ in found]), sources)
 
 
-def trajectory_records(trajectories: Sequence[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]]:
+def trajectory_records(trajectories: Sequence[Trajectory]) -> tuple[Sequence[Trajectory], Sequence[Trajectory]]:
     """The trajectories: for training, and on held-out videos."""
     return hold_out(trajectories, [trajectory.task.video for trajectory in trajectories])
 
 
-def clip_records(suite: Suite, most: int) -> list[WarmUpExample]:
+def clip_records(suite: Suite, most: int) -> Sequence[WarmUpExample]:
     """At most `most` of the warm-up examples on clips (the ClinVideo-Cap of stage II), evenly spread."""
-    framed = [example for example in suite.warm_up_examples if example.video]
-    return evenly([e for e in framed if suite.recording(e.video).duration <= CLIP_SECONDS], most)
+    shown = [(number, example.video) for number, example in enumerate(suite.warm_up_examples) if example.video]
+    clips = [number for number, video in shown if suite.recording(video).duration <= CLIP_SECONDS]
+    return pick(suite.warm_up_examples, evenly(clips, most))
 
 
-def hold_out(records: Sequence[Record], sources: Sequence[Hashable]) -> tuple[list[Record], list[Record]]:
-    """Records of every HELD_OUT_EVERY-th source apart from the others; at most MOST_HELD_OUT of them."""
+def hold_out(records: Sequence[Record], sources: Sequence[Hashable]) -> tuple[Sequence[Record], Sequence[Record]]:
+    """Records of every HELD_OUT_EVERY-th source apart from the others; at most MOST_HELD_OUT of them.
+
+    Where all are of one source, single records are held out.
+    """
+    if len(set(sources)) == 1:
+        sources = range(len(records))
     held_out = set(list(dict.fromkeys(sources))[::HELD_OUT_EVERY])
-    pairs = list(zip(records, sources, strict=True))
-    training = [record for record, source in pairs if source not in held_out]
-    return training, [record for record, source in pairs if source in held_out][:MOST_HELD_OUT]
+    apart = [source in held_out for source in sources]
+    training = [number for number, held in enumerate(apart) if not held]
+    return pick(records, training), pick(records, [n for n, held in enumerate(apart) if held][:MOST_HELD_OUT])
 
 
 def collate(policy: Policy, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
