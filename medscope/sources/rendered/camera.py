@@ -11,7 +11,7 @@ from zlib import crc32
 
 import av
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from medscope.records import Interval, Recording
 from medscope.sources.rendered.painters import VIEWS
@@ -139,7 +139,8 @@ def _happening(seed: int, event: tuple[str, int], attributes: tuple[tuple[str, s
     picture, pen = _empty()
     rng, details = _rng(seed, event), dict(attributes)
     paint_event(pen, event[0], rng)
-    paint_marks(pen, COUNTS.index(details["count"]) + 1, details["side"], rng)
+    picture = picture.filter(ImageFilter.GaussianBlur(1.2))  # part of the tissue, not on top of it
+    paint_marks(ImageDraw.Draw(picture), COUNTS.index(details["count"]) + 1, details["side"], rng)
     return _layer(picture)
 
 

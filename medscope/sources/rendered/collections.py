@@ -121,7 +121,7 @@ def _duration(collection: str, skim_frames: int, rng: np.random.Generator) -> tu
 
 
 def _clip(duration: int, rules: Rules, rng: np.random.Generator) -> tuple[Interval, ...]:
-    """One phase with one or two events, each in its own step; the middle second of an event stands for it."""
+    """One phase with one or two events, each in its own step; the first second of an event stands for it."""
     wanted = int(rng.integers(1, min(2, duration // CLIP_STEP) + 1))
     label = str(rng.choice(rules.labels))
     windows = tiles(0, duration, wanted, (CLIP_STEP, duration), rng)

@@ -210,9 +210,10 @@ def _camera(intervals: Sequence[Interval], skim: Sequence[int], rng: np.random.G
             length = int(rng.integers(CAMERA_SECONDS[0], min(CAMERA_SECONDS[1], end - start) + 1))
             begin = int(rng.integers(start, end - length + 1))
             window = Window(begin, begin + length)
-            if any(_overlap(window, other.window) for other in camera):
-                continue
             covered = [event for event in inside[place] if _overlap(window, event)]
+            taken = [window, *covered]  # an event that one interval hides in part is not hidden by a second one
+            if any(_overlap(some, other.window) for some in taken for other in camera):
+                continue
             if _hides_well(window, covered, steps[place]) if hides else not covered:
                 camera.append(Interval(window, label, {"level": "camera"}))
                 break

@@ -9,12 +9,12 @@ from PIL import ImageDraw
 from medscope.sources.rendered.painters.brushes import Colour, area, disc, line, outline, shade
 
 COLOURS: tuple[Colour, ...] = (
-    (186, 24, 36),
-    (214, 150, 36),
-    (96, 168, 60),
-    (44, 128, 186),
-    (138, 66, 168),
-    (226, 222, 206),
+    (164, 34, 40),
+    (200, 148, 60),
+    (106, 146, 78),
+    (70, 122, 160),
+    (128, 78, 146),
+    (212, 204, 188),
 )
 Pen = ImageDraw.ImageDraw
 
@@ -37,25 +37,31 @@ def paint_marks(pen: Pen, count: int, side: str, rng: np.random.Generator) -> No
 
 
 def _bleeding(pen: Pen, rng: np.random.Generator, place: complex, size: float, colour: Colour) -> None:
-    """A pool from which streaks run down."""
+    """A pool from which streaks run down, each at its own length."""
     at = place - 0.2j
-    for x in (-0.3, -0.02, 0.26):
-        foot = at + size * complex(x + rng.uniform(-0.04, 0.04), rng.uniform(0.5, 0.68))
-        line(pen, [at + size * x, foot], 0.12 * size, (*shade(colour, 0.8), 235))
-        disc(pen, foot, 0.085 * size, (*shade(colour, 0.8), 235))
-    pool = outline(rng, 1, 0.05)
-    area(pen, list(at + size * (0.46 * pool.real + 0.2j * pool.imag)), (*colour, 245))
-    disc(pen, at - 0.1 - 0.05j, 0.1 + 0.03j, (*shade(colour, 1.5), 255))
+    dark = (*shade(colour, 0.78), 235)
+    for x in (-0.3, -0.04, 0.26):
+        reach = rng.uniform(0.42, 0.7)
+        for t in np.linspace(0, 1, 12):  # narrow in the middle, a drop at the end
+            centre = at + size * complex(x + 0.03 * np.sin(4 * t + 9 * x), 0.05 + reach * t)
+            disc(pen, centre, size * (0.055 + 0.1 * (1 - t) ** 3 + 0.03 * t**4), dark)
+    pool = outline(rng, 1, 0.09)
+    area(pen, list(at + size * (0.47 * pool.real + 0.2j * pool.imag)), dark)
+    area(pen, list(at + size * (0.4 * pool.real + (0.14 * pool.imag - 0.02) * 1j)), (*colour, 245))
+    disc(pen, at - 0.14 - 0.06j, 0.09 + 0.025j, (*shade(colour, 1.5), 255))
 
 
 def _tear(pen: Pen, rng: np.random.Generator, place: complex, size: float, colour: Colour) -> None:
-    """An open wedge, dark inside, with bright everted lips."""
-    turn = size * np.exp(1j * rng.uniform(-0.25, 0.25))
-    ragged = 0.05 * rng.uniform(-1, 1, 4)
-    lips = np.array((-0.5, -0.15 - 0.13j, 0.15 - 0.24j, 0.48 - 0.34j, 0.36, 0.48 + 0.34j, 0.15 + 0.24j, -0.15 + 0.13j))
-    lips[[1, 2, 6, 7]] += 1j * ragged
-    area(pen, list(place + 1.16 * turn * lips), (*shade(colour, 1.25), 255))
-    area(pen, list(place + turn * lips * 0.8), (22, 10, 14, 255))
+    """A gaping slit with ragged lips, dark inside."""
+    turn = size * np.exp(1j * rng.uniform(-0.5, 0.5))
+    t = np.linspace(0, 1, 13)
+    gape = np.sin(math.pi * t) ** 0.8
+    upper = (t - 0.5) * 1.08 - 1j * gape * (0.2 + rng.normal(0, 0.02, 13))
+    lower = (t - 0.5) * 1.08 + 1j * gape * (0.2 + rng.normal(0, 0.02, 13))
+    slit = np.concatenate([upper, lower[::-1]])
+    area(pen, list(place + turn * (1.08 * slit.real + 1.4j * slit.imag)), (*shade(colour, 0.85), 255))
+    area(pen, list(place + turn * (1.02 * slit.real + 1.2j * slit.imag)), (*shade(colour, 1.25), 255))
+    area(pen, list(place + turn * (0.85 * slit.real + 0.78j * slit.imag)), (26, 12, 16, 255))
 
 
 def _bubbles(pen: Pen, rng: np.random.Generator, place: complex, size: float, colour: Colour) -> None:
@@ -74,10 +80,11 @@ def _bubble(pen: Pen, at: complex, radius: float, colour: Colour) -> None:
 
 def _burn(pen: Pen, rng: np.random.Generator, place: complex, size: float, colour: Colour) -> None:
     """A charred patch with a jagged rim that still glows."""
-    angles = np.linspace(0, 2 * math.pi, 22, endpoint=False)
-    jagged = np.where(np.arange(22) % 2, 0.5, 0.36) * rng.uniform(0.9, 1.1, 22) * np.exp(1j * angles)
-    area(pen, list(place + size * jagged), (*colour, 255))
-    area(pen, list(place + size * 0.78 * jagged), (18, 14, 14, 255))
+    angles = np.linspace(0, 2 * math.pi, 26, endpoint=False)
+    jagged = np.where(np.arange(26) % 2, 0.48, 0.38) * rng.uniform(0.88, 1.12, 26) * np.exp(1j * angles)
+    area(pen, list(place + size * jagged), (*shade(colour, 0.7), 200))
+    area(pen, list(place + size * 0.86 * jagged), (30, 22, 20, 255))
+    area(pen, list(place + size * 0.5 * jagged[::2] * rng.uniform(0.7, 1.2, 13)), (12, 9, 9, 255))
     for spot in rng.uniform(-0.18, 0.18, (5, 2)):
         disc(pen, place + size * complex(*spot), 0.03, (*shade(colour, 0.7), 255))
 

@@ -5,16 +5,16 @@ import numpy as np
 from medscope.sources.rendered.painters.brushes import EDGE
 
 TINTS: dict[str, tuple[float, float, float]] = {
-    "inspection": (1.1, 1.06, 1.02),
-    "incision": (1.22, 0.66, 0.66),
-    "dissection": (1.22, 0.98, 0.42),
-    "irrigation": (0.5, 1.06, 1.16),
-    "coagulation": (0.72, 0.52, 0.4),
-    "resection": (0.92, 0.6, 1.22),
-    "suturing": (0.62, 1.1, 0.58),
-    "extraction": (0.46, 0.62, 1.25),
+    "inspection": (1.04, 1.0, 0.96),
+    "incision": (1.1, 0.64, 0.62),
+    "dissection": (1.1, 0.88, 0.46),
+    "irrigation": (0.54, 0.96, 1.02),
+    "coagulation": (0.66, 0.5, 0.4),
+    "resection": (0.86, 0.6, 1.06),
+    "suturing": (0.62, 0.96, 0.58),
+    "extraction": (0.48, 0.6, 1.06),
 }
-COLOURLESS = 0.6  # share of the tissue's own colour that the lamp of a phase takes away
+COLOURLESS = 0.5  # share of the tissue's own colour that the lamp of a phase takes away
 
 
 def light(phase: str, rng: np.random.Generator, pixels: int) -> np.ndarray:

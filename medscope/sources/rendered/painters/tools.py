@@ -10,12 +10,12 @@ from medscope.sources.rendered.painters.brushes import Colour, area, disc, line
 
 STEEL, RIM, LIGHT = (128, 134, 142, 255), (48, 52, 58, 255), (198, 203, 210, 255)
 TIPS: tuple[Colour, ...] = (
-    (240, 208, 60),
-    (96, 216, 236),
-    (226, 120, 226),
-    (120, 222, 110),
-    (250, 150, 70),
-    (240, 240, 240),
+    (222, 190, 84),
+    (110, 196, 212),
+    (206, 128, 204),
+    (132, 200, 122),
+    (226, 146, 88),
+    (228, 228, 228),
 )
 TIP = 0.5  # length of a tip
 Pen = ImageDraw.ImageDraw
