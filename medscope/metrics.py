@@ -1,8 +1,6 @@
-"""How answers and windows are scored, with intervals. Pure functions; all times in seconds."""
+"""How answers and windows are scored. Pure functions; all times in seconds."""
 
-from collections.abc import Hashable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from medscope.records import Evidence, Timestamp, Window
 
@@ -64,25 +62,3 @@ def _overlap(a: Window, b: Window) -> float:
 def recall_at(ious: Sequence[float], threshold: float) -> list[float]:
     """R@k per task: 1 where IoU >= k, inclusive; a tolerance of 1e-9 keeps exact values such as .7 in."""
     return [float(iou >= threshold - 1e-9) for iou in ious]
-
-
-def bootstrap_interval(
-    values: Sequence[float], clusters: Sequence[Hashable] | None = None, seed: int = 0, draws: int = 2000
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean, resampling whole clusters (videos: their tasks are alike)."""
-    data = np.asarray(values, dtype=np.float64)
-    _, index = np.unique([str(c) for c in clusters] if clusters else np.arange(len(data)), return_inverse=True)
-    sums, counts = np.bincount(index, weights=data), np.bincount(index)
-    picks = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
-    low, high = np.percentile(sums[picks].sum(axis=1) / counts[picks].sum(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def paired_difference(
-    after: Sequence[float], before: Sequence[float], clusters: Sequence[Hashable] | None = None, seed: int = 0
-) -> tuple[float, tuple[float, float]]:
-    """Mean of after - before over the same tasks in the same order, with its 95 % bootstrap interval."""
-    if len(after) != len(before):
-        raise ValueError(f"paired values differ in number: {len(after)} and {len(before)}")
-    differences = [a - b for a, b in zip(after, before, strict=True)]
-    return float(np.mean(differences)), bootstrap_interval(differences, clusters, seed)

@@ -1,16 +1,13 @@
-"""IoU, recall and precision of evidence, and bootstrap intervals."""
+"""IoU, recall and precision of evidence."""
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from medscope.metrics import (
-    bootstrap_interval,
     evidence_precision,
     evidence_recall,
     evidence_window,
-    paired_difference,
     recall_at,
     temporal_iou,
 )
@@ -99,43 +96,3 @@ def test_a_crop_of_a_whole_hour_has_full_recall_and_almost_no_precision():
     assert evidence_recall(hour, Timestamp(1800)) == 1 == evidence_recall(hour, Window(1800, 1836))
     assert evidence_precision(hour, Timestamp(1800)) == pytest.approx(2 / 3600)
     assert evidence_precision(hour, Window(1800, 1836)) == pytest.approx(0.01)
-
-
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
-def test_the_interval_contains_the_mean_and_lies_within_the_values(values):
-    low, high = bootstrap_interval(values, draws=500)
-    assert low - 1e-9 <= np.mean(values) <= high + 1e-9
-    assert min(values) - 1e-9 <= low and high <= max(values) + 1e-9
-
-
-def test_the_interval_is_repeatable_and_its_seed_matters():
-    values = np.random.default_rng(0).random(40).tolist()
-    assert bootstrap_interval(values) == bootstrap_interval(values)
-    assert bootstrap_interval(values) != bootstrap_interval(values, seed=1)
-
-
-def test_the_interval_is_about_that_of_the_normal_approximation():
-    values = np.random.default_rng(0).normal(0, 1, 400)
-    low, high = bootstrap_interval(values)
-    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
-
-
-def test_tasks_of_one_video_widen_the_interval():
-    values = [float(video % 2) for video in range(10) for _ in range(10)]
-    videos = [f"video {video}" for video in range(10) for _ in range(10)]
-    alone, clustered = bootstrap_interval(values), bootstrap_interval(values, videos)
-    assert clustered[1] - clustered[0] > 2 * (alone[1] - alone[0])
-    assert bootstrap_interval(values, list(range(100))) == pytest.approx(alone, abs=0.03)
-
-
-def test_the_paired_difference_is_tighter_than_its_parts():
-    before = np.random.default_rng(0).random(50)
-    after = before + 0.1
-    mean, (low, high) = paired_difference(after, before)
-    assert (mean, low, high) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1))
-    assert paired_difference(before, after)[0] == pytest.approx(-0.1)
-
-
-def test_paired_values_must_be_of_the_same_tasks():
-    with pytest.raises(ValueError, match="differ in number: 2 and 3"):
-        paired_difference([1, 2], [1, 2, 3])

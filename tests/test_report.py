@@ -5,13 +5,13 @@ import subprocess
 
 import pytest
 
-from medscope.reporting.markdown import differences_table, free_text_table, markdown_table, scores_table
+from medscope.reporting.markdown import arms_table, contrasts_table, free_text_table, markdown_table, scores_table
 from medscope.reporting.report import MARKS, README_COLUMNS, main, recorded_in, results_section, write_readme
 
 SCORES = {name: 0.5 for name in README_COLUMNS} | {f"{name}_ci": [0.25, 0.75] for name in README_COLUMNS}
-SCORES |= {"tool_calls": 1.0, "tool_calls_ci": [1.0, 1.0]}
+SCORES |= {"calls": 1.0, "calls_ci": [1.0, 1.0]}
 WORSE = {**SCORES, "accuracy": 0.25, "tg_r70": None, "tg_r70_ci": None}
-UNSEEING = {**WORSE, "tool_calls": 0.0, "evidence_miou": 0.0, "evidence_miou_ci": [0.0, 0.0]}
+UNSEEING = {**WORSE, "calls": 0.0, "evidence_miou": 0.0, "evidence_miou_ci": [0.0, 0.0]}
 TABLE = {  # sorted, as JSON on disk is; the first set is out of domain
     "blind": {"far": UNSEEING, "near": UNSEEING},
     "rl": {"far": SCORES, "near": SCORES},
@@ -51,19 +51,23 @@ def test_a_pipe_or_a_line_break_in_a_cell_does_not_end_it():
     assert markdown_table(["a"], [["x|y\nz"]]).splitlines()[2] == "| x\\|y z |"
 
 
-def test_differences_are_bold_where_the_interval_excludes_zero():
-    rows = {"a": {"accuracy": {"mean": 0.1, "ci": [0.05, 0.2]}}, "b": {"accuracy": {"mean": -0.1, "ci": [-0.2, 0.01]}}}
-    lines = differences_table(rows, "part", "mean", "ci").splitlines()
-    assert lines[0] == "| part | accuracy |"
-    assert lines[2:] == ["| a | **+0.100** [+0.050, +0.200] |", "| b | -0.100 [-0.200, +0.010] |"]
+CELL = {"mean": 0.1, "ci": [0.05, 0.2], "p": 0.001, "p_holm": 0.002, "equivalent": False, "per_seed": [0.1]}
+NONE = {"mean": 0.0, "ci": [-0.01, 0.01], "p": 0.9, "p_holm": 1.0, "equivalent": True, "per_seed": [0.0]}
 
 
-def test_a_difference_from_a_system_that_never_looks_is_no_finding_in_metrics_of_looks():
-    row = {m: {"mean": 0.6, "ci": [0.5, 0.7]} for m in ("evidence_miou", "accuracy")}
-    rows = {"tools": row, "window": row}
-    lines = differences_table(rows, "part", "mean", "ci", {"tools": UNSEEING, "window": SCORES}).splitlines()
-    assert lines[2] == "| tools | +0.600 (by definition) | **+0.600** [+0.500, +0.700] |"
-    assert lines[3] == "| window | **+0.600** [+0.500, +0.700] | **+0.600** [+0.500, +0.700] |"
+def test_contrasts_are_bold_where_the_corrected_p_is_small_and_say_where_no_effect_is_left():
+    unknown = {"mean": -0.1, "ci": None, "p": None, "p_holm": None, "equivalent": False, "per_seed": [-0.1]}
+    lines = contrasts_table({"a": {"accuracy": CELL}, "b": {"accuracy": NONE, "format": unknown}}).splitlines()
+    assert lines[0] == "| contrast | accuracy | format |"
+    assert lines[2:] == [
+        "| a | **+0.100** [+0.050, +0.200] p .002 | – |",
+        "| b | +0.000 [-0.010, +0.010] none | -0.100 |",
+    ]
+
+
+def test_arms_show_the_spread_of_seeds():
+    arms = {"rl": {"accuracy": {"mean": 0.5, "per_seed": [0.4, None, 0.6]}}, "sft": {"accuracy": {"mean": None, "per_seed": [None]}}}
+    assert arms_table(arms, ["accuracy", "format"]).splitlines()[2:] == ["| rl | 0.500 [0.400, 0.600] |", "| sft | – |"]
 
 
 def test_free_text_has_a_row_per_kind_and_a_column_per_system():
@@ -129,22 +133,25 @@ def test_pictures_of_the_report_are_copied_and_a_missing_one_keeps_the_old(root,
 
 
 def test_the_longer_tables_come_from_the_metrics_and_a_study_that_was_not_run_is_not_mentioned(root):
-    cell = {"accuracy": {"mean": 0.1, "ci": [0.05, 0.2], "minus_full": -0.3, "minus_full_ci": [-0.4, -0.2]}}
     text = {"exact": 0.5, "BLEU-4": 41.26, "CIDEr": 2.0, "ROUGE-L": 80.0}
     write(root, descriptions={"near": {"full sft": text}}, audit={"rl near": {"right": 7, "flip_blank": 0.5}})
     metrics = root / "metrics"
-    assert "make baselines" not in results_section(metrics) and "Ablations" not in results_section(metrics)
-    systems = TABLE | {"text_cot": TABLE["blind"]}
-    write(root, baselines={"systems": systems, "added": {"tools": {"near": cell}}})
-    write(root, seeds={"near": {"sft": {}, "seed 0": {}, "gain": cell}})
-    write(root, ablation_study={"seeds": [0, 1], "steps": 60, "splits": {"near": {"full": cell, "no_evidence": cell}}})
+    assert "Study" not in results_section(metrics)
+    arms = {"rl": {"accuracy": {"mean": 0.5, "per_seed": [0.4, 0.6]}}}
+    study = {"arms": {"far": arms, "near": arms}, "contrasts": {"near": {"RL": {"accuracy": CELL}}}, "delta": 0.02}
+    (metrics / "studies").mkdir()
+    write(root, **{"studies/seeds": {**study, "withheld": {"far": "VQA of blind is 0.30, more than 0.25"}, "tests": 7}})
+    write(root, hacking={"rl near": {"free_frame": {"applies": 7, "paper": 0.75}}})
     page = results_section(metrics)
     for line in (
         "judge exact · tasks far 3 (out domain) · tasks near 5 (in domain)",
         "| near | +0.100 [+0.050, +0.150] |",
-        "| tools | **+0.100** [+0.050, +0.200] |",
-        "| no_evidence | **-0.300** [-0.400, -0.200] |",
-        "Minus `full`, near, 2 seeds of 60 updates, intervals over videos:",
+        "## Study `seeds`",
+        "corrected for the 7 tests",
+        "| rl | 0.500 [0.400, 0.600] |",
+        "| RL | **+0.100** [+0.050, +0.200] p .002 |",
+        "No claim on far: VQA of blind is 0.30, more than 0.25.",
+        "| free_frame | 7 | 0.750 |",
         "| near | full | 0.50 / 41.3 / 2.0 / 80.0 |",
         "| rl near | 7 | 0.500 |",
     ):

@@ -11,7 +11,8 @@ import numpy as np
 
 from medscope.evaluation.benchmark import look_iou
 from medscope.evaluation.predictions import Prediction, aligned, by_set
-from medscope.metrics import bootstrap_interval, evidence_precision, evidence_recall
+from medscope.evaluation.statistics import bootstrap_interval
+from medscope.metrics import evidence_precision, evidence_recall
 
 Swap = Literal["elsewhere", "other_video", "blank"]
 SWAPS: tuple[Swap, ...] = ("elsewhere", "other_video", "blank")

@@ -1,7 +1,7 @@
-"""The benchmark's tables, as pure functions of predictions: scores with intervals, paired differences, gains.
+"""The benchmark's tables, as pure functions of predictions: scores with intervals, and on which sets claims hold.
 
 metrics/evaluate.json is `benchmark_table`: {system: {eval set: {metric, metric_ci}}}. Intervals are 95 % bootstrap
-intervals that resample videos.
+intervals that resample videos. `comparison` has the differences of systems.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,16 @@ from typing import Any
 import numpy as np
 
 from medscope.environment.grammar import parse_window
-from medscope.evaluation.predictions import Prediction, aligned, by_set
-from medscope.metrics import (
-    bootstrap_interval,
-    evidence_precision,
-    evidence_recall,
-    evidence_window,
-    paired_difference,
-    recall_at,
-    temporal_iou,
-)
-from medscope.records import Window
-from medscope.rewards import turns_format_reward
+from medscope.evaluation.predictions import Prediction, by_set
+from medscope.evaluation.statistics import bootstrap_interval
+from medscope.metrics import evidence_precision, evidence_recall, evidence_window, recall_at, temporal_iou
+from medscope.records import Evidence, Timestamp, Window
+from medscope.rewards import H0, turns_format_reward
 
 Scores = dict[str, float | list[float] | None]
-GAINS = ("evidence_miou", "tg_r70", "accuracy", "evidence_recall", "evidence_precision")
+Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
+MISSED = 0.3  # a crop with less IoU that does not contain the evidence is at the wrong window
+LEAST_ORACLE, MOST_BLIND = 0.7, 0.25  # VQA accuracy: an eval set on which claims hold can be answered, and not blindly
 
 
 def answer_iou(prediction: Prediction) -> float:
@@ -39,14 +34,41 @@ def look_iou(prediction: Prediction) -> float:
     return temporal_iou(window, evidence_window(prediction.task.evidence)) if window else 0.0
 
 
+def missed(window: Window, evidence: Evidence) -> bool:
+    """Whether a crop is at the wrong window: IoU with the evidence below .3, and it does not contain it."""
+    if isinstance(evidence, Timestamp):
+        return not window.contains(evidence.time)
+    contains = window.start <= evidence.start and evidence.end <= window.end
+    return temporal_iou(window, evidence) < MISSED and not contains
+
+
+def good(window: Window, evidence: Evidence) -> bool:
+    """Whether a crop earns R_crop: IoU of .5 with the evidence, or the evidence's instant is in it."""
+    if isinstance(evidence, Timestamp):
+        return window.contains(evidence.time)
+    return temporal_iou(window, evidence) >= H0 - 1e-9
+
+
+def revised(prediction: Prediction) -> bool:
+    """Whether the first executed crop was at the wrong window and the last one is good."""
+    crops = [call.looked for call in prediction.calls if isinstance(call.looked, Window)]
+    evidence = prediction.task.evidence
+    return bool(crops) and missed(crops[0], evidence) and good(crops[-1], evidence)
+
+
 def per_question(predictions: Sequence[Prediction]) -> dict[str, tuple[list[float], list[str]]]:
     """Every metric's values, of the tasks that count for it, and the videos of these.
 
     tg_*: temporal grounding (the reference is a window), from the answer. vqa_*: the other tasks, from the answer and
-    the last crop. evidence_*: all tasks, from the last crop (miou) or the last look (recall, precision).
+    the last crop. evidence_*: all tasks, from the last crop (miou) or the last look (recall, precision). `calls`:
+    executed and refused ones. `two_looks`: two calls or more were executed. `calls_over_minimum`: calls less those that
+    the task needs, of tasks that say so. `recovery`: well formed to the end with an answer, of tasks with a refused
+    call. `revision`: `revised`.
     """
     grounding = [p for p in predictions if isinstance(p.task.reference, Window)]
     vqa = [p for p in predictions if not isinstance(p.task.reference, Window)]
+    counted = [p for p in predictions if p.task.least_calls]
+    refused = [p for p in predictions if len(p.looks) < len(p.calls)]
     ious = [answer_iou(p) for p in grounding]
     columns = {
         **{f"tg_r{k}": (grounding, recall_at(ious, k / 100)) for k in (30, 50, 70)},
@@ -58,9 +80,13 @@ def per_question(predictions: Sequence[Prediction]) -> dict[str, tuple[list[floa
         "evidence_precision": (predictions, [evidence_precision(p.last_look, p.task.evidence) for p in predictions]),
         "accuracy": (predictions, [p.accuracy for p in predictions]),
         "format": (predictions, [turns_format_reward(list(p.turns)) for p in predictions]),
-        "tool_calls": (predictions, [float(len(p.calls)) for p in predictions]),
+        "calls": (predictions, [float(len(p.calls)) for p in predictions]),
+        "two_looks": (predictions, [float(len(p.looks) >= 2) for p in predictions]),
+        "calls_over_minimum": (counted, [float(len(p.calls) - p.task.least_calls) for p in counted]),
+        "recovery": (refused, [turns_format_reward(list(p.turns)) for p in refused]),
+        "revision": (predictions, [float(revised(p)) for p in predictions]),
     }
-    return {name: (values, [p.task.video for p in counted]) for name, (counted, values) in columns.items()}
+    return {name: (values, [p.task.video for p in some]) for name, (some, values) in columns.items()}
 
 
 def score(predictions: Sequence[Prediction]) -> Scores:
@@ -77,40 +103,22 @@ def benchmark_table(systems: Mapping[str, Sequence[Prediction]]) -> dict[str, di
     return {name: {found: score(some) for found, some in by_set(p).items()} for name, p in systems.items()}
 
 
-def paired(
-    after: Sequence[Sequence[Prediction]], before: Sequence[Sequence[Prediction]], metrics: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """One system minus another on the same tasks, each given as its runs (seeds), all on one eval set.
+def valid_sets(table: Table, oracle: str = "oracle", blind: str = "blind") -> dict[str, str | None]:
+    """Per eval set of `table` why no claim is made on it; None where claims hold.
 
-    Per metric: `mean`, its interval `ci`, and the mean of every run `after` and `before`. A task's value is its mean
-    over runs. Metrics for which no task counts are left out. The tasks are those of the first run of `after`;
-    ValueError where another run lacks one.
+    They hold where the VQA accuracy of the system `oracle`, which is shown the evidence, is .7 or more, so that the
+    questions can be answered from it, and that of `blind`, which sees no video, at most .25.
     """
-    new, old = ([per_question(aligned(run, after[0])) for run in runs] for runs in (after, before))
-    rows = {}
-    for metric in [name for name in metrics if new[0][name][0]]:
-        ours, theirs = (np.array([run[metric][0] for run in runs]) for runs in (new, old))
-        means = (ours.mean(axis=0).tolist(), theirs.mean(axis=0).tolist())
-        difference, interval = paired_difference(*means, new[0][metric][1])
-        rows[metric] = {
-            "mean": difference, "ci": list(interval),
-            "after": ours.mean(axis=1).tolist(), "before": theirs.mean(axis=1).tolist(),
-        }  # fmt: skip
-    return rows
+    names = dict.fromkeys(name for sets in table.values() for name in sets)
+    return {name: _reason(table, name, oracle, blind) for name in names}
 
 
-def gain(before: Sequence[Prediction], after: Sequence[Prediction]) -> dict[str, str]:
-    """Paired differences of one eval set as text."""
-    rows = paired([after], [before], GAINS)
-    return {name: difference_text(row["mean"], row["ci"]) for name, row in rows.items()}
-
-
-def difference_text(difference: float, interval: Sequence[float]) -> str:
-    """A difference with its interval: `+0.074 [+0.052, +0.097]`."""
-    return f"{difference:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
-
-
-def gains_table(before: Sequence[Prediction], after: Sequence[Prediction]) -> dict[str, dict[str, str]]:
-    """metrics/gains.json: {eval set: {metric: difference and interval}} of two systems, such as RL minus SFT."""
-    old = by_set(before)
-    return {name: gain(old.get(name, []), some) for name, some in by_set(after).items()}
+def _reason(table: Table, name: str, oracle: str, blind: str) -> str | None:
+    reasons = []
+    for system, bound, least in ((oracle, LEAST_ORACLE, True), (blind, MOST_BLIND, False)):
+        value = table.get(system, {}).get(name, {}).get("vqa_acc")
+        if value is None:
+            reasons.append(f"VQA of {system} was not measured")
+        elif (value < bound) if least else (value > bound):
+            reasons.append(f"VQA of {system} is {value:.2f}, {'less' if least else 'more'} than {bound:g}")
+    return "; ".join(reasons) or None

@@ -14,8 +14,8 @@ import numpy as np
 from medscope.evaluation.endpoint import Endpoint
 from medscope.evaluation.judge import text_of
 from medscope.evaluation.predictions import Prediction, by_set
+from medscope.evaluation.statistics import bootstrap_interval
 from medscope.evaluation.text_metrics import RATINGS, ngram_scores, rate
-from medscope.metrics import bootstrap_interval
 from medscope.records import Task
 from medscope.suite.suite import evenly
 

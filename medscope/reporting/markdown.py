@@ -5,7 +5,7 @@ from typing import Any
 
 COLUMNS = (
     "tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_miou", "vqa_acc", "evidence_miou", "evidence_recall",
-    "evidence_precision", "accuracy", "format", "tool_calls",
+    "evidence_precision", "accuracy", "format", "calls", "two_looks", "calls_over_minimum", "recovery", "revision",
 )  # fmt: skip
 FROM_LOOKS = ("vqa_miou", "evidence_miou", "evidence_recall", "evidence_precision")  # 0 by definition without a look
 TEXT_COLUMNS = ("exact", "BLEU-4", "CIDEr", "ROUGE-L")
@@ -36,40 +36,43 @@ def scores_table(table: Mapping[str, Mapping[str, Scores]], columns: Sequence[st
 
 def _score(scores: Scores, column: str) -> str:
     value, interval = scores.get(column), scores.get(f"{column}_ci")
-    if value is None or (column in FROM_LOOKS and scores.get("tool_calls") == 0):
+    if value is None or (column in FROM_LOOKS and scores.get("calls") == 0):
         return "–"
     return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else f"{value:.2f}"
 
 
-def differences_table(
-    rows: Mapping[str, Mapping[str, Scores]],
-    head: str,
-    value: str,
-    interval: str,
-    subtracted: Mapping[str, Scores] | None = None,
-) -> str:
-    """Paired differences: a row each, a column per metric; bold where the interval excludes 0.
+def arms_table(arms: Mapping[str, Mapping[str, Scores]], columns: Sequence[str]) -> str:
+    """The arms of a study on one eval set: means over seeds, and in brackets the least and the most of a seed."""
+    present = [c for c in columns if any(scores.get(c, {}).get("mean") is not None for scores in arms.values())]
+    rows = [[arm, *(_arm(scores.get(column, {})) for column in present)] for arm, scores in arms.items()]
+    return markdown_table(["arm", *present], rows)
 
-    `subtracted` has the scores of the system that each row subtracts. One that never looks scores 0 by definition in
-    the metrics of looks: such a difference is marked and never bold.
+
+def _arm(cell: Scores) -> str:
+    if cell.get("mean") is None:
+        return "–"
+    seeds = [value for value in cell["per_seed"] if value is not None]
+    return f"{cell['mean']:.3f}" + (f" [{min(seeds):.3f}, {max(seeds):.3f}]" if len(seeds) > 1 else "")
+
+
+def contrasts_table(rows: Mapping[str, Mapping[str, Scores]]) -> str:
+    """The contrasts of a study on one eval set, a column per metric: difference, 95 % interval, corrected p value.
+
+    Bold where that is below .05; `none` where every effect larger than the study's delta is excluded.
     """
     metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-    lines = []
-    for name, row in rows.items():
-        no_looks = (subtracted or {}).get(name, {}).get("tool_calls") == 0
-        cells = [_difference(row.get(m), value, interval, no_looks and m in FROM_LOOKS) for m in metrics]
-        lines.append([name, *cells])
-    return markdown_table([head, *metrics], lines)
+    lines = [[name, *(contrast_text(row[m]) if m in row else "–" for m in metrics)] for name, row in rows.items()]
+    return markdown_table(["contrast", *metrics], lines)
 
 
-def _difference(cell: Scores | None, value: str, interval: str, by_definition: bool) -> str:
-    if cell is None:
-        return "–"
-    difference, (low, high) = cell[value], cell[interval]
-    if by_definition:
-        return f"{difference:+.3f} (by definition)"
-    mark = "**" * (low > 0 or high < 0)
-    return f"{mark}{difference:+.3f}{mark} [{low:+.3f}, {high:+.3f}]"
+def contrast_text(cell: Scores) -> str:
+    """One contrast: `**+0.052** [+0.031, +0.073] p .002`, or `+0.001 [-0.008, +0.010] none`."""
+    if cell["ci"] is None:
+        return f"{cell['mean']:+.3f}"
+    low, high = cell["ci"]
+    mark = "**" * (cell["p_holm"] < 0.05)
+    said = "none" if cell["equivalent"] else f"p {cell['p_holm']:.3f}".replace("p 0.", "p .")
+    return f"{mark}{cell['mean']:+.3f}{mark} [{low:+.3f}, {high:+.3f}] {said}"
 
 
 def free_text_table(table: Mapping[str, Mapping[str, Scores]]) -> str:

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medscope.evaluation.studies.baselines import ADDED
+from medscope.evaluation.benchmark import valid_sets
 from medscope.reporting.markdown import (
     TEXT_COLUMNS,
-    differences_table,
+    arms_table,
+    contrasts_table,
     free_text_table,
     markdown_table,
     rows_table,
@@ -29,16 +30,22 @@ MARKS = ("<!-- results: written by `make readme` -->", "<!-- end of results -->"
 README_COLUMNS = ("tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "accuracy")
 PAGE_COLUMNS = (
     "tg_r50", "tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "evidence_recall", "evidence_precision", "accuracy",
-    "format",
+    "format", "calls", "two_looks", "calls_over_minimum", "recovery", "revision",
 )  # fmt: skip
 SYSTEMS = ("blind", "no_tools", "sft", "rl", "oracle")  # the rows of the README; the page has them all
-RECORDED = ("evaluate", "gains", "audit", "descriptions", "seeds", "baselines", "ablation_study")
+RECORDED = ("evaluate", "gains", "audit", "descriptions", "kinds", "hacking")
 PICTURES = {  # docs/ -> outputs/, of notebooks 07 and 08; {name}: the first in-domain eval set
     "trajectory.png": "report/{name}_success_0.png",
-    "baselines.png": "baselines/baselines.png",
-    "ablation_study.png": "ablation_study/ablation_study.png",
-    "ablation_curves.png": "ablation_study/ablation_curves.png",
+    "baselines.png": "studies/baselines/contrasts.png",
+    "ablation_study.png": "studies/figure5/contrasts.png",
+    "ablation_curves.png": "studies/figure5/curves.png",
 }
+STUDY = (
+    "Means over seeds, in brackets the least and the most of a seed. Contrasts: difference, 95 % interval over seeds and "
+    "videos, p value corrected for the {tests} tests of the study; bold below .05, `none` where no effect beyond "
+    "{delta:g} is left."
+)
+HACKING = "Mean reward that predictions would gain if calls were replaced, by form of R_crop (where the replacement applies):"
 Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
 
 
@@ -87,49 +94,38 @@ def results_section(metrics: Path) -> str:
     table, protocol = in_order(_needed(metrics / "evaluate.json")), _read(metrics / "protocol.json") or {}
     names = sets_in_order(table, protocol)
     parts = ["## All systems on all eval sets", scores_table(table, PAGE_COLUMNS, names), _line(protocol)]
+    parts += [f"No claim on {name}: {reason}." for name, reason in valid_sets(table).items() if reason]
     if gains := _read(metrics / "gains.json"):
         parts += ["RL minus SFT on the same tasks, seed 0:", rows_table(gains, "eval set")]
-    if seeds := _read(metrics / "seeds.json"):
-        parts += ["## Seeds of RL", "RL minus the one SFT policy, mean over the seeds of RL (`metrics/seeds.json`):"]
-        gain = {name: seeds[name]["gain"] for name in seeds}
-        parts.append(differences_table(gain, "eval set", "mean", "ci"))
     if audit := _read(metrics / "audit.json"):
         parts += ["## Evidence audit", "Right answers replayed with other frames behind the tools:"]
         parts.append(rows_table(audit, "system, eval set"))
-    parts += _baselines(_read(metrics / "baselines.json"), protocol)
-    parts += _ablation_study(_read(metrics / "ablation_study.json"), protocol)
+    if hacking := _read(metrics / "hacking.json"):
+        parts += ["## What the reward could be made to pay", HACKING]
+        parts += [f"{name}:\n\n{rows_table(rows, 'replaced calls')}" for name, rows in hacking.items()]
+    studies = {file.stem: _read(file) for file in sorted((metrics / "studies").glob("*.json"))}
+    for name, study in studies.items():
+        parts += _study(name, study, protocol)
     if described := _read(metrics / "descriptions.json"):
         parts += ["## Descriptions and reasoning in free text", f"{' / '.join(TEXT_COLUMNS)}, seed 0:"]
         parts.append(free_text_table(described))
-    recorded = [[f"`{name}.json`", recorded_in(metrics / f"{name}.json")] for name in RECORDED]
+    files = (*RECORDED, *(f"studies/{name}" for name in studies))
+    recorded = [[f"`{name}.json`", recorded_in(metrics / f"{name}.json")] for name in files]
     parts += ["## Which commit recorded which numbers", markdown_table(["file of metrics/", "commit"], recorded)]
     return "\n\n".join(parts)
 
 
-def _baselines(study: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> list[str]:
-    if not study:
-        return []
-    names = sets_in_order(study["systems"], protocol)
-    systems = dict(sorted(study["systems"].items(), key=lambda item: item[1][names[0]]["accuracy"]))
-    parts = ["## Systems trained alike (`make baselines`)", "One training each: the intervals do not cover seeds."]
-    parts += ["![baselines](baselines.png)", scores_table(systems, PAGE_COLUMNS, names)]
-    for name in names:
-        added = {part: sets[name] for part, sets in study["added"].items() if name in sets}
-        without = {part: systems[ADDED[part][1]][name] for part in added}
-        parts += [f"What each part adds, {name}:", differences_table(added, "part", "mean", "ci", without)]
-    return parts
-
-
-def _ablation_study(study: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> list[str]:
-    if not study:
-        return []
-    trained = f"{len(study['seeds'])} seeds of {study['steps']} updates"
-    parts = ["## Ablations (`make ablation-study`)", "![differences from full](ablation_study.png)"]
-    parts.append("![rollouts over the updates](ablation_curves.png)")
-    for name in sets_in_order({"study": study["splits"]}, protocol):
-        others = {variant: row for variant, row in study["splits"][name].items() if variant != "full"}
-        table = differences_table(others, "variant", "minus_full", "minus_full_ci")
-        parts += [f"Minus `full`, {name}, {trained}, intervals over videos:", table]
+def _study(name: str, study: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
+    """One study: its arms on every eval set, and its contrasts where claims hold."""
+    parts = [f"## Study `{name}`", STUDY.format(tests=study["tests"], delta=study["delta"])]
+    for found in sets_in_order({"study": study["arms"]}, protocol):
+        columns = list(dict.fromkeys(c for scores in study["arms"][found].values() for c in scores))
+        known = [column for column in PAGE_COLUMNS if column in columns]
+        parts += [f"{found}, arms:", arms_table(study["arms"][found], known or columns)]
+        if reason := study["withheld"].get(found):
+            parts.append(f"No claim on {found}: {reason}.")
+        elif rows := study["contrasts"].get(found):
+            parts += [f"{found}, contrasts:", contrasts_table(rows)]
     return parts
 
 

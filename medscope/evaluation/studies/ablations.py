@@ -1,6 +1,6 @@
-"""Figure 5: variants of GA-GRPO over seeds, their scores, their curves, and their differences from the variant `full`.
+"""Figure 5 in short: variants of GA-GRPO, their scores and their curves (notebook 05).
 
-Notebook 05 shows the short runs of the pipeline, notebook 08 the longer ones of the study, by the same functions.
+The longer runs, with differences and intervals, are the study `figure5` (notebook 08, `study`).
 """
 
 import csv
@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from medscope.evaluation.benchmark import Scores, paired, score
+from medscope.evaluation.benchmark import Scores, score
 from medscope.evaluation.predictions import Prediction, aligned, by_set
 
-FULL = "full"  # the variant that the others are compared with
-COLUMNS = ("tg_r50", "tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "accuracy", "tool_calls")
-COMPARED = ("evidence_miou", "tg_r70", "accuracy")
+COLUMNS = ("tg_r50", "tg_r70", "tg_miou", "vqa_acc", "evidence_miou", "accuracy", "calls")
 Runs = Mapping[str, Sequence[Sequence[Prediction]]]  # variant -> the predictions of every seed
-Row = dict[str, dict[str, Any]]
 
 
 def ablations(runs: Runs, sft: Sequence[Prediction]) -> dict[str, Any]:
@@ -47,34 +44,6 @@ def _means(seeds: Sequence[Mapping[str, Scores]]) -> dict[str, float]:
             if first[metric] is not None:
                 row[f"{name} {metric}"] = float(np.mean([seed[name][metric] for seed in seeds]))
     return row
-
-
-def differences_table(runs: Runs) -> dict[str, dict[str, Row]]:
-    """eval set -> variant -> metric -> mean and std over seeds, difference from `full` with its 95 % interval."""
-    split = {variant: [by_set(run) for run in seeds] for variant, seeds in runs.items()}
-    return {
-        name: {
-            variant: against_full([run[name] for run in split[FULL]], [run[name] for run in seeds])
-            for variant, seeds in split.items()
-        }
-        for name in split[FULL][0]
-    }
-
-
-def against_full(full: Sequence[Sequence[Prediction]], runs: Sequence[Sequence[Prediction]]) -> Row:
-    """The numbers of one variant on one eval set, given as its seeds, beside those of `full`.
-
-    A task's value is its mean over seeds; the interval resamples videos.
-    """
-    return {
-        metric: {
-            "mean": float(np.mean(row["after"])),
-            "std": float(np.std(row["after"], ddof=1)) if len(runs) > 1 else 0.0,
-            "minus_full": row["mean"],
-            "minus_full_ci": row["ci"],
-        }
-        for metric, row in paired(runs, full, COMPARED).items()
-    }
 
 
 def read_curves(file: Path) -> list[dict[str, float]]:

@@ -3,7 +3,7 @@
 import pytest
 from predicted import crop, prediction, task
 
-from medscope.evaluation.studies.ablations import COMPARED, ablations, against_full, differences_table, read_curves
+from medscope.evaluation.studies.ablations import ablations, read_curves
 from medscope.records import Window
 
 
@@ -15,30 +15,6 @@ def run(*scores, window=True):
         answer = "from 0 to 10 s" if good else ""
         predictions.append(prediction(asked, answer, float(good), [crop(0, 10)] if good else []))
     return predictions
-
-
-def test_a_variant_is_compared_with_full_task_by_task():
-    full = [run(1, 1, 1), run(1, 1, 0)]
-    rows = against_full(full, [run(0, 0, 1), run(0, 0, 0)])
-    assert set(rows) == set(COMPARED)
-    for row in rows.values():
-        assert row["mean"] == pytest.approx(1 / 6) and row["minus_full"] == pytest.approx(-2 / 3)
-        assert row["std"] == pytest.approx(2**0.5 / 6)
-        low, high = row["minus_full_ci"]
-        assert (low, high) == (-1, 0)  # video a loses 1 on its tasks, video b nothing
-    assert against_full(full, full)["accuracy"]["minus_full_ci"] == [0, 0]
-
-
-def test_a_metric_that_a_set_does_not_have_is_left_out():
-    texts = [run(1, 1, 1, window=False)]
-    assert set(against_full(texts, texts)) == {"evidence_miou", "accuracy"}
-
-
-def test_the_differences_of_every_set_and_variant():
-    table = differences_table({"full": [run(1, 1, 1)], "none": [run(1, 1, 0)]})
-    assert list(table) == ["set"] and list(table["set"]) == ["full", "none"]
-    assert table["set"]["none"]["accuracy"]["minus_full"] == pytest.approx(-1 / 3)
-    assert table["set"]["none"]["accuracy"]["std"] == 0
 
 
 def test_the_table_holds_means_over_seeds_and_the_start_on_the_same_tasks():
