@@ -1,0 +1,136 @@
+"""Warm-up for tasks about nested annotations: every look of the searching teacher as a dialogue of one turn.
+
+A look is the skim, a crop or a frame; the turn behind it is the teacher's. It is kept where all seconds that it names
+were shown. Captioned examples show words in the place of frames: to copy a second is learned first from text alone. The
+first of these, `distinct_examples`, show another word in every frame; without them a tiny model learns to copy late.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from medscope.environment.environment import Blocks, ClinicalVideoEnvironment, step
+from medscope.environment.frame_store import FrameStore
+from medscope.environment.grammar import call_text, window_text
+from medscope.environment.tools import ToolBudget, skim_seconds
+from medscope.records import Recording, Task, ToolCall, WarmUpExample, Window
+from medscope.suite.nested_tasks import FIND, LEVEL
+from medscope.suite.tasks import GROUNDING
+from medscope.suite.teachers.searching import SearchingTeacher
+from medscope.suite.teachers.thoughts import NOTHING, Run, going_on, inner, place, seen, story, think
+
+OWN_CLOCK = 0.5  # share of the examples that count on a clock of their own: seconds are read, not remembered
+FEWEST, MOST = 3, 10  # frames of an example with distinct words
+SPACING = 30  # seconds between these, on average at most
+
+
+class _Clock(ClinicalVideoEnvironment):
+    """An environment that says which seconds a call would show, and decodes nothing."""
+
+    def _show(self, seconds: list[float], max_pixels: int) -> Blocks:
+        video = self.store.video(self.path)
+        return [{"type": "text", "text": "", "second": float(video.starts[i])} for i in video.nearest(seconds)]
+
+
+def search_examples(
+    tasks: Sequence[Task],
+    recordings: Mapping[str, Recording],
+    store: FrameStore,
+    budget: ToolBudget,
+    captioned: bool,
+    last_second: int,
+    seed: int,
+) -> list[WarmUpExample]:
+    """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to `last_second`."""
+    examples: list[WarmUpExample] = []
+    for number, task in enumerate(tasks):
+        rng = np.random.default_rng([seed, 10, number])
+        recording = recordings[task.video]
+        for turn, seconds, max_pixels in _looks(task, recording, store, budget, rng):
+            end = recording.duration if max_pixels == budget.skim_pixels else seconds[-1]
+            if {int(named) for named in re.findall(r"\d+", turn)} <= {*map(int, seconds), int(end)}:
+                latest = max(0, last_second - int(end))
+                offset = int(rng.integers(0, latest + 1)) if rng.random() < OWN_CLOCK else 0
+                words = tuple(_caption(task, recording, s, max_pixels, budget) for s in seconds) if captioned else ()
+                example = WarmUpExample(
+                    video="" if captioned else task.video,
+                    path="" if captioned else task.path,
+                    question=task.question,
+                    seconds=tuple(second + captioned * offset for second in seconds),
+                    max_pixels=0 if captioned else max_pixels,
+                    end=end + offset,
+                    turn=_later(turn, offset),
+                    time_offset=0 if captioned else offset,
+                    captions=words,
+                    collection=task.collection,
+                )
+                examples.append(example)
+    return examples
+
+
+def _looks(
+    task: Task, recording: Recording, store: FrameStore, budget: ToolBudget, rng: np.random.Generator
+) -> Iterator[tuple[str, Sequence[float], int]]:
+    """Every turn of the teacher with the seconds that were shown before it and their size in pixels."""
+    teacher, environment = SearchingTeacher(task, recording, budget, rng), _Clock(store, budget)
+    environment.reset(path=task.path)
+    pixels = {"crop_video": budget.crop_pixels, "get_frame": budget.frame_pixels}
+    seconds: Sequence[float] = skim_seconds(recording.duration, budget.skim_frames)
+    max_pixels, response = budget.skim_pixels, []
+    while True:
+        turn = teacher.next_turn([{"role": "tool", "content": response}])
+        if seconds:
+            yield turn, seconds, max_pixels
+        response = step(environment, turn)
+        if response is None:
+            return
+        call: ToolCall = environment.trace.calls[-1]
+        seconds, max_pixels = call.seconds, pixels.get(call.name, 0)
+
+
+def _caption(task: Task, recording: Recording, second: float, max_pixels: int, budget: ToolBudget) -> str:
+    """What a frame shows at a look's resolution: a label, or the attributes of the innermost interval."""
+    if max_pixels == budget.frame_pixels:
+        shown = going_on(recording, second)[-1:]
+        return " ".join(value for i in shown for name, value in i.attributes.items() if name != LEVEL) or NOTHING
+    innermost = max_pixels == budget.crop_pixels and task.kind != GROUNDING
+    return seen(recording, second, innermost) or NOTHING
+
+
+def _later(turn: str, seconds: int) -> str:
+    """The turn on a clock that is `seconds` ahead: every number in it is a second."""
+    return re.sub(r"\d+", lambda number: str(int(number[0]) + seconds), turn)
+
+
+def distinct_examples(
+    count: int, words: Sequence[str], templates: Mapping[str, Sequence[str]], last_second: int, seed: int
+) -> list[WarmUpExample]:
+    """Captioned skims and looks in which every frame shows another word at a random second.
+
+    Raises ValueError where there are too few words.
+    """
+    if count and len(words) < FEWEST:
+        raise ValueError(f"captioned examples need {FEWEST} words or more, there are {list(words)}")
+    rng = np.random.default_rng([seed, 11])
+    examples = []
+    for number in range(count):
+        frames = int(rng.integers(FEWEST, min(MOST, len(words)) + 1))
+        names = [words[i] for i in rng.permutation(len(words))[:frames]]
+        first = int(rng.integers(0, last_second - SPACING * frames))
+        *seconds, end = (first + int(s) for s in sorted(rng.choice(SPACING * frames, frames + 1, replace=False)))
+        shown = [Run(name, second, second) for name, second in zip(names, seconds, strict=True)]
+        asked, other = int(rng.integers(frames)), words[int(rng.integers(len(words)))]
+        label, template = names[asked], templates[FIND][number % len(templates[FIND])]
+        if number % 2:
+            question, window = template.format(label=label, within=other), inner(shown, asked)
+            turn = think(story(shown, end), place(label, window), "answer") + f"<answer>{window_text(window)}</answer>"
+        else:
+            question, window = (
+                template.format(label=other, within=label),
+                Window(seconds[asked], [*seconds, end][asked + 1]),
+            )
+            thought = think(f"find {label} {other}", story(shown, end), place(label, window), "look")
+            turn = thought + call_text("crop_video", {"start_time": window.start, "end_time": window.end})
+        examples.append(WarmUpExample("", "", question, tuple(seconds), 0, end, turn, captions=tuple(names)))
+    return examples
