@@ -57,7 +57,7 @@ def test_tasks_per_video_are_limited_where_they_train(built):
 def test_a_suite_reads_a_file_when_it_is_asked_for(tmp_path, built):
     suite, _ = built
     write_jsonl(tmp_path / "tasks.jsonl", suite.tasks)
-    assert Suite(tmp_path).tasks == suite.tasks
+    assert list(Suite(tmp_path).tasks) == list(suite.tasks)
     with pytest.raises(FileNotFoundError, match=r"trajectories\.jsonl does not exist"):
         _ = Suite(tmp_path).trajectories
 

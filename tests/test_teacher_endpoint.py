@@ -16,7 +16,15 @@ from medscope.suite.build import summarise
 from medscope.suite.bulk import StepStopped
 from medscope.suite.suite import Suite
 from medscope.suite.teachers import endpoint as package
-from medscope.suite.teachers.endpoint.build import TeacherSettings, build_suite_with_teacher, teacher_model
+from medscope.suite.teachers.endpoint.build import (
+    LOOK as TEACHERS_LOOK,
+)
+from medscope.suite.teachers.endpoint.build import (
+    TeacherSettings,
+    build_suite_with_teacher,
+    teacher_model,
+    teacher_settings,
+)
 from medscope.suite.teachers.endpoint.captions import CaptionStep
 from medscope.suite.teachers.endpoint.prompts import PROMPTS, load_prompt
 from medscope.suite.teachers.endpoint.scenes import Segment
@@ -82,9 +90,8 @@ def films(tmp_path):
 
 
 def make(folder, films, remote, store, settings=SETTINGS):
-    return build_suite_with_teacher(
-        folder / "suite", films, remote, store, BUDGET, work=folder / "work", settings=settings
-    )
+    settings = replace(settings, work=str(folder / "work"))
+    return build_suite_with_teacher(folder / "suite", films, remote, store, BUDGET, settings=settings)
 
 
 def test_a_suite_of_four_films(serve, store, films, policy, tmp_path):
@@ -97,7 +104,10 @@ def test_a_suite_of_four_films(serve, store, films, policy, tmp_path):
     assert {task.kind for task in suite.tasks} == {"grounding", "perception", "temporal"}
     assert any(task.challenging for task in suite.tasks) and any(not task.challenging for task in suite.tasks)
     assert suite.trajectories and all(t.task.split == "sft" for t in suite.trajectories)
-    assert suite.warm_up_examples and all(e.video == "warm_up" for e in suite.warm_up_examples)
+    assert suite.warm_up_examples and all(e.video in ("warm_up", "") for e in suite.warm_up_examples)
+    assert sum(bool(e.captions) for e in suite.warm_up_examples) == 2 * sum(
+        c.video == "warm_up" and c.window.length < 12 for c in suite.captions
+    )
     reasons = set(funnel.reasons)
     assert {
         "yes or no",
@@ -148,3 +158,13 @@ def test_the_endpoint_comes_from_its_variables(monkeypatch):
     monkeypatch.setenv("MEDSCOPE_TEACHER_URL", "https://api.example.com/v1")
     monkeypatch.setenv("MEDSCOPE_TEACHER_MODEL", "m")
     assert not teacher_model().allow_remote and teacher_model(allow_remote=True).allow_remote
+
+
+def test_settings_come_from_parameters():
+    read = teacher_settings({"longest": 30, "look": {"crop_frames": 8}, "work": "there"})
+    assert read == TeacherSettings(longest=30.0, look=replace(TEACHERS_LOOK, crop_frames=8), work="there")
+    assert teacher_settings({}) == TeacherSettings()
+    with pytest.raises(ValueError, match="no setting lenght; it has allow_remote, work"):
+        teacher_settings({"lenght": 3})
+    with pytest.raises(ValueError, match="concurrency: Input should be a valid integer"):
+        teacher_settings({"concurrency": "many"})

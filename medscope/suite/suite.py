@@ -1,43 +1,57 @@
-"""ClinVideoSuite on disk: five JSONL files, each read when it is first asked for."""
+"""ClinVideoSuite on disk: five kinds of records, each as JSON lines or as Parquet shards, read when asked for.
 
+A suite of rendered videos is JSON lines: small, and a person can read and compare them. One that a model makes is
+Parquet shards: it may be of any size. Both are read one record at a time, behind one interface.
+"""
+
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medscope.files import read_jsonl
 from medscope.records import Caption, Domain, Recording, Split, Task, Trajectory, WarmUpExample
+from medscope.suite.bulk.parquet import SUITE, ParquetRecords, shards_of
+from medscope.suite.lazy import JsonLines, Records
 
 
 class Suite:
-    """The suite in `folder`, as `suite.build` wrote it. Reading a file that is missing raises FileNotFoundError."""
+    """The suite in `folder`. Recordings are held in memory, all else stays on disk.
+
+    Reading what is missing raises FileNotFoundError; what is there in both forms, ValueError.
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
-    def _read(self, name: str, kind: type) -> list[Any]:
-        return read_jsonl(self.folder / f"{name}.jsonl", kind)
+    def _open(self, name: str) -> Records[Any]:
+        lines, shards = self.folder / f"{name}.jsonl", shards_of(self.folder, name)
+        if not shards:
+            return JsonLines(lines, SUITE[name])
+        if lines.exists():
+            raise ValueError(f"{self.folder} has both {lines.name} and Parquet shards in {name}/; delete one of them")
+        return ParquetRecords(self.folder, name, SUITE[name])
 
     @cached_property
     def recordings(self) -> list[Recording]:
-        return self._read("recordings", Recording)
+        return list(self._open("recordings"))
 
     @cached_property
-    def captions(self) -> list[Caption]:
-        return self._read("captions", Caption)
+    def captions(self) -> Records[Caption]:
+        return self._open("captions")
 
     @cached_property
-    def tasks(self) -> list[Task]:
-        return self._read("tasks", Task)
+    def tasks(self) -> Records[Task]:
+        return self._open("tasks")
 
     @cached_property
-    def warm_up_examples(self) -> list[WarmUpExample]:
-        return self._read("warm_up_examples", WarmUpExample)
+    def warm_up_examples(self) -> Records[WarmUpExample]:
+        return self._open("warm_up_examples")
 
     @cached_property
-    def trajectories(self) -> list[Trajectory]:
-        return self._read("trajectories", Trajectory)
+    def trajectories(self) -> Records[Trajectory]:
+        return self._open("trajectories")
 
     @cached_property
     def tasks_by_id(self) -> dict[str, Task]:
@@ -81,6 +95,18 @@ class Suite:
         if name not in domains:
             raise ValueError(f"the suite has no collection {name!r}; it has {', '.join(domains)}")
         return domains[name]
+
+
+def is_suite(folder: str | Path) -> bool:
+    """Whether the folder holds the tasks of a suite, in either form."""
+    return (Path(folder) / "tasks.jsonl").is_file() or bool(shards_of(folder, "tasks"))
+
+
+def clear_suite(folder: str | Path) -> None:
+    """Delete the suite in a folder, and nothing else in it: a new one may have another form."""
+    for name in SUITE:
+        (Path(folder) / f"{name}.jsonl").unlink(missing_ok=True)
+        shutil.rmtree(Path(folder) / name, ignore_errors=True)
 
 
 def evenly(items: list[Any], most: int | None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""ClinVideoSuite made by a model behind an endpoint: the same five files that `suite.Suite` reads.
+"""ClinVideoSuite made by a model behind an endpoint, as the Parquet shards that `suite.Suite` reads.
 
 A run that is stopped goes on where it was: what the steps have made lies in `work` under the key of its content.
 """
@@ -7,11 +7,11 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from medscope.environment import FrameStore, ToolBudget
@@ -21,8 +21,10 @@ from medscope.remote import RemoteModel
 from medscope.sources.manifest import VideoFile
 from medscope.sources.source import Source
 from medscope.suite.bulk import Rejected, Step, StepStopped, run_step
+from medscope.suite.bulk.parquet import SUITE, write_parquet
 from medscope.suite.bulk.shards import read_lines
 from medscope.suite.splits import SHARES, assign_splits
+from medscope.suite.suite import clear_suite
 from medscope.suite.teachers.endpoint.captions import CaptionedFilm, CaptionStep, SummaryStep
 from medscope.suite.teachers.endpoint.checks import Checked, CheckStep, drop_duplicates
 from medscope.suite.teachers.endpoint.funnel import Funnel
@@ -31,9 +33,15 @@ from medscope.suite.teachers.endpoint.scenes import Film, Scenes, SceneStep, Seg
 from medscope.suite.teachers.endpoint.structured import StructuredModel
 from medscope.suite.teachers.endpoint.trajectories import Lesson, TrajectoryStep
 from medscope.suite.teachers.endpoint.verification import VerificationStep, Verified
-from medscope.suite.teachers.endpoint.warm_up import caption_examples, look_examples, skim_examples
+from medscope.suite.teachers.endpoint.warm_up import (
+    caption_examples,
+    captioned_examples,
+    look_examples,
+    skim_examples,
+)
 
 LOOK = ToolBudget(skim_frames=128, crop_frames=64)  # what the teacher sees; the students' budget may be smaller
+WORK = ".cache/teacher"  # what was paid for: no output of a stage, which a new run would delete
 FIRST_OUTAGE = 2**31  # failures in a row that `RemoteModel` lets pass: the runner stops the run, after fewer
 
 
@@ -52,8 +60,12 @@ class TeacherSettings:
     `look` says how many frames of which size the teacher gets of a segment, of evidence and of the whole video.
     `neighbours`: captions that one request asks about, with at most `questions` questions. `asks`: tries to answer
     without the video. `request`: fields of every request (None takes one out). `concurrency`: requests at once.
+    `timeout` is that of a request (s), `retries` how often it is sent again. Nothing is sent to another machine without
+    `allow_remote`. `work` keeps what the steps have made.
     """
 
+    allow_remote: bool = False
+    work: str = WORK
     look: ToolBudget = LOOK
     shortest: float = 4.0
     longest: float = 60.0
@@ -64,6 +76,21 @@ class TeacherSettings:
     request: Mapping[str, Any] = field(default_factory=dict)
     concurrency: int = 8
     stop_after: int = 5
+    timeout: float = 120.0
+    retries: int = 6
+
+
+def teacher_settings(given: Mapping[str, Any]) -> TeacherSettings:
+    """The settings among parameters; `look` may name some fields of a `ToolBudget`. Raises ValueError for bad ones."""
+    known = [entry.name for entry in fields(TeacherSettings)]
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"the teacher has no setting {', '.join(unknown)}; it has {', '.join(known)}")
+    look = {entry.name: getattr(LOOK, entry.name) for entry in fields(LOOK)} | dict(given.get("look") or {})
+    try:
+        return TypeAdapter(TeacherSettings).validate_python({**given, "look": look})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"settings of the teacher: {wrong}") from None
 
 
 def build_suite_with_teacher(
@@ -73,7 +100,6 @@ def build_suite_with_teacher(
     store: FrameStore,
     budget: ToolBudget,
     *,
-    work: str | Path,
     settings: TeacherSettings | None = None,
     manifest: str | Path | None = None,
     shares: Mapping[Split, float] = SHARES,
@@ -81,11 +107,13 @@ def build_suite_with_teacher(
 ) -> Funnel:
     """Caption, ask, check, verify and teach; write the suite, `rejected.jsonl` and `funnel.json` to `folder`.
 
+    What was in the folder of an earlier suite is deleted when all of the new one is made.
+
     `budget` is that of the students' environment. `manifest` is the `manifest.jsonl` of the source, whose hashes are
     then not taken again. Trajectories are made for the tasks of sft; captions, tasks and skims of warm_up give warm-up
     examples. Raises `StepStopped` where the endpoint fails: all that was made is kept, and the same call goes on.
     """
-    maker = _Maker(remote, store, budget, Path(work), settings or TeacherSettings())
+    maker = _Maker(remote, store, budget, settings or TeacherSettings())
     recordings = assign_splits(source.recordings(), shares, seed)
     films = [
         Film(recording, sha256) for recording, sha256 in zip(recordings, _hashes(recordings, manifest), strict=True)
@@ -93,16 +121,18 @@ def build_suite_with_teacher(
     captions, summaries = maker.caption(films)
     verified = maker.ask(films, captions, summaries)
     trajectories = maker.teach(verified)
+    examples = maker.warm_up(films, captions, [task for task, _ in verified], trajectories)
     folder = Path(folder)
+    clear_suite(folder)
     for name, records in {
         "recordings": recordings,
         "captions": [c for r in recordings for c in [*captions[r.video], *summaries.get(r.video, [])]],
         "tasks": [task for task, _ in verified],
-        "warm_up_examples": maker.warm_up(films, captions, [task for task, _ in verified], trajectories),
+        "warm_up_examples": examples,
         "trajectories": [t for t in trajectories if t.task.split == "sft"],
-        "rejected": maker.funnel.rejected,
     }.items():
-        write_jsonl(folder / f"{name}.jsonl", records)
+        write_parquet(folder, name, SUITE[name], records)
+    write_jsonl(folder / "rejected.jsonl", maker.funnel.rejected)
     write_json(folder / "funnel.json", [{"step": step, **counts} for step, counts in maker.funnel.steps.items()])
     return maker.funnel
 
@@ -110,10 +140,9 @@ def build_suite_with_teacher(
 class _Maker:
     """The steps in their order, with what they have in common."""
 
-    def __init__(
-        self, remote: RemoteModel, store: FrameStore, budget: ToolBudget, work: Path, settings: TeacherSettings
-    ):
-        self.remote, self.store, self.budget, self.work, self.settings = remote, store, budget, work, settings
+    def __init__(self, remote: RemoteModel, store: FrameStore, budget: ToolBudget, settings: TeacherSettings):
+        self.remote, self.store, self.budget, self.settings = remote, store, budget, settings
+        self.work = Path(settings.work)
         self.model = StructuredModel(remote, settings.max_tokens, request=settings.request)
         self.funnel = Funnel()
 
@@ -178,6 +207,7 @@ class _Maker:
         examples: list[WarmUpExample] = []
         for recording in (film.recording for film in films if film.recording.split == "warm_up"):
             video, told = recording.video, captions[recording.video]
+            examples += captioned_examples(told, recording.duration, self.budget)
             examples += caption_examples(recording, told, self.store, self.budget)
             examples += look_examples(recording, asked.get(video, []), told, self.store, self.budget)
             examples += skim_examples(recording, taught.get(video, []), self.budget)

@@ -1,14 +1,45 @@
-"""Stage I data of what the teacher made: captioned looks, dense looks that answer, skims with a thought."""
+"""Stage I data of what the teacher made: captioned skims (text alone), dense looks, skims with a thought."""
 
 from collections.abc import Iterable, Sequence
 
 from medscope.environment import FrameStore, ToolBudget
-from medscope.environment.grammar import MAX_ANSWER_CHARACTERS
+from medscope.environment.grammar import MAX_ANSWER_CHARACTERS, window_text
 from medscope.environment.tools import crop_seconds, skim_seconds
 from medscope.evaluation.judge import text_of
 from medscope.metrics import evidence_window
 from medscope.records import Caption, Recording, Task, Trajectory, WarmUpExample, Window
 from medscope.sources.source import TEMPLATES
+
+WHEN_SEEN = "When is this seen: {text}"
+
+
+def captioned_examples(captions: Sequence[Caption], duration: float, budget: ToolBudget) -> list[WarmUpExample]:
+    """Captions in the place of frames, at the seconds where they begin: what is told of a window, and when it is seen.
+
+    Every caption gives both questions, with at most `skim_frames` captions around it. Without frames a model learns
+    first to copy a text and a second.
+    """
+    examples = []
+    for number, caption in enumerate(captions):
+        first = max(0, min(number - budget.skim_frames // 2, len(captions) - budget.skim_frames))
+        shown, text, window = captions[first : first + budget.skim_frames], shortened(caption.text), caption.window
+        told = TEMPLATES["fine"][number % len(TEMPLATES["fine"])].format(start=window.start, end=window.end)
+        for question, thought, answer in (
+            (told, window_text(window), text),
+            (WHEN_SEEN.format(text=text), text, window_text(window)),
+        ):
+            example = WarmUpExample(
+                video="",
+                path="",
+                question=question,
+                seconds=tuple(c.window.start for c in shown),
+                max_pixels=0,
+                end=min(shown[-1].window.end, duration),
+                turn=f"<think>{thought}</think><answer>{answer}</answer>",
+                captions=tuple(shortened(c.text) for c in shown),
+            )
+            examples.append(example)
+    return examples
 
 
 def caption_examples(
