@@ -10,6 +10,7 @@ from chat_server import ChatServer, text
 from medscope.records import Caption
 from medscope.suite.bulk import StepStopped, read_step, rejected
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("datatrove", reason='datatrove is not installed: pip install "medscope[cluster]"')
 
 

@@ -66,6 +66,7 @@ def repeats(server):
     return len(server.requests) - len({request["messages"][0]["content"] for request in server.requests})
 
 
+@pytest.mark.slow
 def test_kill_9_loses_no_more_than_what_is_in_flight(serve, tmp_path):
     """Two processes are killed, the second just after its start; a third ends the work."""
     server, items = serve(text("seen")), 160

@@ -122,6 +122,7 @@ def test_the_same_predictions_give_the_same_bytes(tmp_path, monkeypatch):
     assert (tmp_path / "page.html").read_bytes() == (tmp_path / "again" / "page.html").read_bytes()
 
 
+@pytest.mark.slow
 def test_no_model_is_imported():
     code = "import sys, medscope.reporting.leaderboard; print([m for m in sys.modules if m.startswith('medscope.')])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -184,6 +184,7 @@ def test_a_kill_in_the_middle_of_a_line_draws_that_video_again(tmp_path):
     assert Path(recording.path).read_bytes() != b"half"
 
 
+@pytest.mark.slow
 def test_processes_draw_the_same_bytes(tmp_path):
     alone = render(tmp_path / "alone", {"clips": {"sft": 2}}, seed=0)
     together = render(tmp_path / "together", {"clips": {"sft": 2}}, seed=0, workers=2)

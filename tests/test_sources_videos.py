@@ -173,6 +173,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_command_on_real_files(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

@@ -50,6 +50,7 @@ def test_larger_rates_float32_and_lora_are_not_refused(low_policy, tmp_path):
     check_precision(load_policy(base, lora_rank=4, dtype="bfloat16"), 1e-6)
 
 
+@pytest.mark.slow
 def test_a_trainer_logs_to_the_run_of_its_stage_and_leaves_it_running(tmp_path, monkeypatch):
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")

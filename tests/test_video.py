@@ -249,6 +249,7 @@ def test_large_frames_are_scaled_by_the_decoder_and_upright(decoder, turned, lar
     assert np.abs(np.asarray(image, dtype=int) - np.asarray(full, dtype=int)).mean() < 3
 
 
+@pytest.mark.slow
 def test_no_reader_is_open_when_python_ends(large):
     """A decord reader that scales and is then still alive takes the process down with it (not always)."""
     code = f"""
