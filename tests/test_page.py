@@ -1,5 +1,6 @@
 """The page of a notebook: what is read, what of it is left out, and that text from data stays text."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -35,7 +36,7 @@ def test_a_page_has_prose_and_results_but_neither_code_nor_progress_bars_nor_scr
     table = new_output("display_data", {"text/html": "<table><tr><td>0.98</td></tr></table>"})
     page = page_of(tmp_path, bar, table, new_output("stream", name="stdout", text="1,480,000 parameters"))
     assert "Results" in page and "<td>0.98</td>" in page and "1,480,000 parameters" in page
-    assert "secret" not in page and "render: 50%" not in page and "<script" not in page and "http" not in page
+    assert "secret" not in page and "render: 50%" not in page and "<script" not in page and "://" not in page
     assert "<title>MedScope 07 report</title>" in page
 
 
@@ -83,3 +84,31 @@ def test_a_damaged_notebook_does_not_hide_the_error_of_its_stage(tmp_path):
         export(executed, finished=False)
     problems = attempt("the page", lambda: export(executed, finished=False))
     assert len(problems) == 1 and problems[0].startswith("the page could not be written: NotJSONError")
+
+
+def test_a_page_lists_its_sections_before_the_first_and_a_heading_within_data_is_none_of_them(tmp_path):
+    cells = [
+        new_markdown_cell("# All\n\nWhat it is."),
+        new_markdown_cell("## One & two"),
+        new_markdown_cell("## Three"),
+    ]
+    cells.append(new_code_cell("1", outputs=[new_output("stream", name="stdout", text='<h2 id="x">no</h2>')]))
+    nbformat.write(new_notebook(cells=cells), tmp_path / "07_report.ipynb")
+    page = export(tmp_path / "07_report.ipynb", finished=True).read_text()
+    contents = page.partition("<nav")[2].partition("</nav>")[0]
+    found = re.findall(r'<a href="#([^"]+)">(.*?)</a>', contents)
+    assert [text for _, text in found] == ["One &amp; two", "Three"]
+    assert all(f'<h2 id="{target}">' in page for target, _ in found)
+    assert page.index("What it is.") < page.index("<nav") < page.index("<h2 id=")
+
+
+def test_a_browser_is_told_to_load_nothing_whatever_a_cell_holds(tmp_path):
+    hostile = new_output("display_data", {"text/html": "<img src='http://example.com/x.png'>"})
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page_of(tmp_path, hostile)
+
+
+def test_long_names_and_intervals_may_be_broken_and_an_empty_column_is_left_out(tmp_path):
+    rows = {"rl_long": {"evidence_recall": "0.50 [0.25, 0.75]", "tg": None, "x": 1.0}, "sft": {"tg": None, "x": 2.0}}
+    page = page_of(tmp_path, *shown(pictures.table, rows))
+    assert "<td>0.50 <small>[0.25, 0.75]</small></td>" in page
+    assert "evidence_<wbr>recall</th>" in page and "rl_<wbr>long</th>" in page and ">tg</th>" not in page

@@ -10,8 +10,11 @@ from PIL import Image
 
 from medscope.environment import FrameStore, ToolBudget
 from medscope.evaluation.predictions import Prediction
+from medscope.files import write_jsonl
 from medscope.records import Interval, Recording, Task, Text, ToolCall, Window
 from medscope.reporting import charts, pictures
+from medscope.reporting.share import METRICS, share_example, share_picture
+from medscope.suite.suite import Suite
 
 BUDGET = ToolBudget(skim_frames=4)
 DOLLARS = "is it $1_{ or $2?"  # as mathematics this cannot be parsed: drawing it raises ValueError
@@ -90,7 +93,7 @@ def test_a_curve_that_was_never_logged_leaves_its_plot_empty_and_smoothing_is_a_
 
 
 @pytest.mark.parametrize("systems", [2, 5])
-def test_the_legend_stands_beside_the_bars_and_a_metric_that_is_not_asked_has_none(tmp_path, monkeypatch, systems):
+def test_the_legend_stands_above_the_bars_and_a_metric_that_is_not_asked_has_none(tmp_path, monkeypatch, systems):
     scores = {m: 0.5 for m in charts.SHOWN} | {f"{m}_ci": [0.4, 0.7] for m in charts.SHOWN}
     unasked = {**scores, "tg_r70": None, "tg_r70_ci": None}
     table = {f"system {n}": {"long": scores, "short": unasked} for n in range(systems)}
@@ -99,14 +102,36 @@ def test_the_legend_stands_beside_the_bars_and_a_metric_that_is_not_asked_has_no
     def check():
         figure = plt.gcf()
         figure.canvas.draw()
-        legend = figure.axes[-1].get_legend().get_window_extent()
-        checked.append(all(legend.x0 >= axis.get_window_extent().x1 for axis in figure.axes))
+        (legend,) = figure.legends
+        checked.append(all(legend.get_window_extent().y0 >= axis.get_window_extent().y1 for axis in figure.axes))
         heights = [bar.get_height() for bar in figure.axes[charts.SHOWN.index("tg_r70")].patches]
         checked.append(sorted(heights) == [0.0] * systems + [0.5] * systems)
 
     monkeypatch.setattr(plt, "show", check)
     charts.system_bars(table, tmp_path / "bars.png")
     assert checked == [True, True]
+
+
+def test_the_picture_to_share_shows_scores_and_one_right_answer_with_its_looks(
+    prediction, recording, tmp_path, monkeypatch
+):
+    write_jsonl(tmp_path / "recordings.jsonl", [recording])
+    scores = dict.fromkeys(METRICS, 0.5) | {f"{name}_ci": [0.25, 0.75] for name in METRICS}
+    table = {"blind": {"long": {**scores, "accuracy": None, "accuracy_ci": None}}, "rl": {"long": scores}}
+    written, suite = [], Suite(tmp_path)
+    monkeypatch.setattr(plt, "show", lambda: written.append([text.get_text() for text in texts(plt.gcf())]))
+    for found in (prediction, None):
+        share_picture(table, "long", found, suite, FrameStore(), BUDGET, "Drawn videos.", tmp_path / "share.png")
+        assert Image.open(tmp_path / "share.png").size == (1200, 630)
+    answered, alone = written
+    assert {DOLLARS, "answer: $5 (reference: $5)", "skim", "look 1", "look 2", "Drawn videos."} <= set(answered)
+    assert "skim" not in alone and {"blind", "rl", "0.50"} <= set(alone)
+
+
+def test_the_answer_to_share_is_right_after_a_look_at_the_evidence_with_most_looks(prediction):
+    one, wrong = replace(prediction, calls=prediction.calls[2:]), replace(prediction, accuracy=0.0)
+    blind = replace(prediction, calls=())
+    assert share_example([wrong, one, prediction, blind]) is prediction and share_example([wrong, blind]) is None
 
 
 def test_charts_of_one_eval_set_take_the_first_of_the_table_unless_told(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from medscope.reporting.markdown import arms_table, contrasts_table, free_text_table, markdown_table, scores_table
-from medscope.reporting.report import MARKS, README_COLUMNS, main, recorded_in, results_section, write_readme
+from medscope.reporting.report import MARKS, README_COLUMNS, main, recorded_in, results_section, told, write_readme
 
 SCORES = {name: 0.5 for name in README_COLUMNS} | {f"{name}_ci": [0.25, 0.75] for name in README_COLUMNS}
 SCORES |= {"calls": 1.0, "calls_ci": [1.0, 1.0]}
@@ -157,6 +157,12 @@ def test_the_longer_tables_come_from_the_metrics_and_a_study_that_was_not_run_is
     ):
         assert line in page
     assert page.index("| near | blind |") < page.index("| far | blind |"), "in domain first"
+
+
+def test_settings_are_told_in_words_with_what_differs_by_system():
+    assert told(PROTOCOL) == {
+        "judge": "exact", "skim_frames": "rl: 20; sft: 8", "tasks far": "3 (out domain)", "tasks near": "5 (in domain)",
+    }  # fmt: skip
 
 
 def test_the_commit_of_a_file_is_the_last_that_changed_it_and_an_edit_since_is_told(tmp_path):

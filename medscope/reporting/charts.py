@@ -31,14 +31,14 @@ def eval_sets(table: Table) -> list[str]:
 
 def legend_beside(axis: Axes) -> None:
     """The legend right of the axis, where it covers nothing."""
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+    axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
 
 
 def system_bars(table: Table, path: Path) -> None:
     """Evidence mIoU, grounding R@.7, VQA and overall accuracy of every system on every eval set, with intervals."""
     systems, names = list(table), eval_sets(table)
-    _, axes = plt.subplots(1, len(SHOWN), figsize=(4 * len(SHOWN), 2.8), sharey=True)
-    for axis, metric in zip(axes, SHOWN, strict=True):
+    figure, axes = plt.subplots(2, len(SHOWN) // 2, figsize=(11, 5.6), sharey=True, layout="constrained")
+    for axis, metric in zip(axes.flat, SHOWN, strict=True):
         for number, system in enumerate(systems):
             scores = [table[system][name] for name in names]
             values = [s[metric] or 0.0 for s in scores]
@@ -48,10 +48,10 @@ def system_bars(table: Table, path: Path) -> None:
             width = 0.8 / len(systems)
             places = np.arange(len(names)) + (number - (len(systems) - 1) / 2) * width
             axis.bar(places, values, 0.94 * width, yerr=errors, label=system, error_kw={"lw": 0.8})
-        axis.set_xticks(range(len(names)), names, fontsize=8)
-        axis.set_title(metric, fontsize=9)
-    legend_beside(axes[-1])
-    plt.tight_layout()
+        axis.set_xticks(range(len(names)), names, fontsize=10)
+        axis.set_title(metric, fontsize=11)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), fontsize=10)
     save(path)
 
 
@@ -64,12 +64,14 @@ def radar(table: Table, path: Path, name: str | None = None) -> None:
         values = [sets[name][metric] or 0.0 for metric in RADAR.values()]
         axis.plot(angles, [*values, values[0]], label=system, linewidth=1.5)
         axis.fill(angles, [*values, values[0]], alpha=0.06)
-    axis.set_xticks(angles[:-1], RADAR, fontsize=8)
+    axis.set_xticks(angles[:-1], RADAR, fontsize=9)
+    for label, angle in zip(axis.get_xticklabels(), angles, strict=False):
+        label.set_horizontalalignment("left" if np.cos(angle) > 0.1 else "right" if np.cos(angle) < -0.1 else "center")
     axis.set_ylim(0, 1)
-    axis.tick_params(axis="y", labelsize=6)
-    axis.tick_params(axis="x", pad=14)
-    axis.set_title(name, fontsize=9, pad=22)
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.25, 1.05))
+    axis.tick_params(axis="y", labelsize=7)
+    axis.tick_params(axis="x", pad=4)
+    axis.set_title(name, fontsize=11, pad=18)
+    axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.35, 1.05))
     save(path)
 
 

@@ -4,6 +4,7 @@ Everything that is shown may come from data (questions, labels, turns of a model
 pictures is drawn as it is, without matplotlib's mathematics.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -35,12 +36,24 @@ MOST_ANSWERS = 30  # in the chart of answers
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], title: str = "") -> None:
-    """Show a dict of rows as an HTML table, everything in it escaped. Floats have three digits; None is a dash."""
+    """Show a dict of rows as an HTML table, everything in it escaped. Floats have three digits; None is a dash.
+
+    A column without any value is left out. Long names and the interval behind a value may take a line of their own, so
+    that a table with many columns fits on its page.
+    """
     text = {label: {name: _cell(value) for name, value in row.items()} for label, row in rows.items()}
     names = list(dict.fromkeys(name for row in text.values() for name in row))
+    names = [name for name in names if any(row.get(name, "–") != "–" for row in text.values())]
     frame = pd.DataFrame.from_dict(text, orient="index", columns=names or None).fillna("–")
+    frame = frame.rename(index=_markup, columns=_markup).map(_markup)
     with pd.option_context("display.max_colwidth", None):
-        display(HTML(f"<b>{escape(title)}</b>{frame.to_html(border=0)}"))
+        display(HTML(f"<b>{escape(title)}</b>{frame.to_html(border=0, escape=False)}"))
+
+
+def _markup(text: Any) -> str:
+    """Escaped text that may be broken behind `_` and `/`, an interval behind a value in small letters."""
+    breakable = re.sub(r"([_/])", r"\1<wbr>", escape(str(text)))
+    return re.sub(r"^(\S+) (\[[^\[\]]*\])$", r"\1 <small>\2</small>", breakable)
 
 
 def settings(values: Mapping[str, Any]) -> None:
@@ -103,13 +116,14 @@ def contact_sheet(recording: Recording, store: FrameStore, budget: ToolBudget, p
     seconds = skim_seconds(recording.duration, budget.skim_frames)[:: max(1, budget.skim_frames // 10)]
     figure = plt.figure(figsize=(1.25 * len(seconds), 1.9))
     grid = figure.add_gridspec(2, len(seconds), height_ratios=[4, 1], wspace=0.04, hspace=0.25)
-    _frames(figure, grid, 0, recording.path, store, seconds)
+    frame_row(figure, grid, 0, recording.path, store, seconds)
     time_line(figure.add_subplot(grid[1, :]), recording)
     figure.suptitle(f"{recording.video}, {recording.duration:g} s", fontsize=9)
     save(path)
 
 
-def _frames(figure: Figure, grid: GridSpec, row: int, path: str, store: FrameStore, seconds: Sequence[float]) -> None:
+def frame_row(figure: Figure, grid: GridSpec, row: int, path: str, store: FrameStore, seconds: Sequence[float]) -> None:
+    """Frames side by side in a row of a grid, each under its second."""
     images, times = store.frames(path, seconds, NATIVE_PIXELS)
     for column, (image, time) in enumerate(zip(images, times, strict=True)):
         axis = figure.add_subplot(grid[row, column])
@@ -174,7 +188,7 @@ def filmstrip_figure(found: Prediction, recording: Recording, store: FrameStore,
     figure = plt.figure(figsize=(1.15 * columns, 1.3 * len(rows) + 1.5))
     grid = figure.add_gridspec(len(rows) + 1, columns, height_ratios=[3] * len(rows) + [1], wspace=0.04, hspace=0.3)
     for number, (label, seconds) in enumerate(rows.items()):
-        _frames(figure, grid, number, recording.path, store, seconds)
+        frame_row(figure, grid, number, recording.path, store, seconds)
         first = figure.axes[-len(seconds)]
         place = {"rotation": 90, "ha": "right", "va": "center", "transform": first.transAxes}
         first.text(-0.12, 0.5, label, fontsize=8, **place)
@@ -182,7 +196,7 @@ def filmstrip_figure(found: Prediction, recording: Recording, store: FrameStore,
     verdict = "right" if found.accuracy == 1 else "half right" if found.accuracy else "wrong"
     title = f"{found.task.question}\nreference: {text_of(found.task.reference)} · {verdict}"
     figure.suptitle(title, fontsize=9, y=1.0)
-    figure.text(0.13, 0.02, "\n".join(found.turns), fontsize=6, family="monospace", va="top", wrap=True)
+    figure.text(0.13, 0.02, "\n".join(found.turns), fontsize=8, family="monospace", va="top", wrap=True)
     return figure
 
 

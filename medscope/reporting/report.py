@@ -160,11 +160,25 @@ def _eval_sets(protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
     return next(iter(told.values())) if isinstance(told, dict) else told
 
 
+def told(protocol: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of metrics/protocol.json as text: tasks by eval set, what differs by system as `system: value`."""
+    return {
+        name: "; ".join(f"{system}: {one}" for system, one in value.items())
+        if isinstance(value, Mapping)
+        else str(value)
+        for name, value in protocol.items()
+        if name != "eval_sets"
+    } | _tasks(protocol)
+
+
+def _tasks(protocol: Mapping[str, Any]) -> dict[str, str]:
+    return {f"tasks {s['name']}": f"{s['tasks']} ({s['domain']} domain)" for s in _eval_sets(protocol)}
+
+
 def _line(protocol: Mapping[str, Any]) -> str:
     """How the numbers were made, in one line; a setting in which systems differ is left to the report."""
     settings = {name: value for name, value in protocol.items() if not isinstance(value, list | dict)}
-    settings |= {f"tasks {s['name']}": f"{s['tasks']} ({s['domain']} domain)" for s in _eval_sets(protocol)}
-    return " · ".join(f"{name} {value}" for name, value in settings.items())
+    return " · ".join(f"{name} {value}" for name, value in (settings | _tasks(protocol)).items())
 
 
 def _read(file: Path) -> Any:
