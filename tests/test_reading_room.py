@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from predicted import task
 
 from medscope.environment import FrameStore, ToolBudget
 from medscope.records import Task, Text, Timestamp, ToolCall, Window
-from medscope.reporting.reading_room.corrections import correction, save_correction
+from medscope.reporting.reading_room.corrections import LOCK, correction, save_correction
 from medscope.reporting.reading_room.reading import YOURS, Reading
 from medscope.reporting.reading_room.videos import Choice, choices_of, keep_upload, own_choice
 from medscope.session import open_session
@@ -74,6 +75,25 @@ def test_saving_again_moves_the_window_and_leaves_the_others(tmp_path):
         ("a", 2, "burn"), ("a", 3, "cut"), ("b", 2, "cut")]  # fmt: skip
 
 
+def save_some(folder, begin, seconds):
+    begin.wait()
+    for second in seconds:
+        save_correction(folder, correction("film.mp4", second, second + 0.5, f"seen at {second}"))
+
+
+def test_two_processes_that_save_at_once_lose_nothing(tmp_path):
+    forked = get_context("fork")  # two kernels in small: the modules are imported already
+    begin, seconds = forked.Barrier(2), [range(0, 20), range(20, 40)]
+    kernels = [forked.Process(target=save_some, args=(tmp_path, begin, some)) for some in seconds]
+    for kernel in kernels:
+        kernel.start()
+    for kernel in kernels:
+        kernel.join(100)
+    assert [kernel.exitcode for kernel in kernels] == [0, 0]
+    for kind in FORMATS:
+        assert sorted(start for start, _, _ in stretches(tmp_path, kind)) == list(range(40))
+
+
 def test_columns_that_a_reader_has_added_stay(tmp_path):
     (tmp_path / "corrections.csv").write_text("label;video;start;end;surgeon\ncut;a.mp4;0:01;2,5;B\n")
     save_correction(tmp_path, correction("a.mp4", 3, 4, "burn"))
@@ -95,7 +115,7 @@ def test_a_file_that_cannot_be_read_is_named_and_nothing_is_written_over_it(tmp_
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=re.escape(name)):
         save_correction(tmp_path, correction("a.mp4", 1, 2, "cut"))
-    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()] == [name]
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file() and p.name != LOCK] == [name]
     assert (tmp_path / name).read_text() == text
 
 

@@ -5,9 +5,12 @@ webvtt. A cue of WebVTT has the id of its task, by which `annotations.review.cor
 """
 
 import csv
+import fcntl
 import io
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from medscope.sources.annotations.annotation import Annotation, Entry
@@ -17,6 +20,7 @@ from medscope.sources.annotations.tables import KEYS
 from medscope.sources.folder import without_suffix
 
 CSV, JSONL, WEBVTT = "corrections.csv", "corrections.jsonl", "webvtt"
+LOCK = ".lock"  # an empty file that says who writes
 
 
 def correction(video: str, start: float, end: float, label: str, task_id: str = "") -> Annotation:
@@ -32,20 +36,34 @@ def correction(video: str, start: float, end: float, label: str, task_id: str = 
 def save_correction(folder: Path, made: Annotation, before: Annotation | None = None) -> list[Path]:
     """Add an annotation to the files of a folder, in the place of the one saved `before`; the files, as written.
 
-    Every file is written whole or not at all. Raises ValueError that names a file which a reader of annotations cannot
-    read, and for a name or label that it would not give back: nothing is written then.
+    Every file is written whole or not at all, and one save waits for another one's end, so that two kernels lose
+    nothing. Raises ValueError that names a file which a reader of annotations cannot read, and for a name or label that
+    it would not give back: nothing is written then. Raises OSError where the folder cannot be written or locked.
     """
     cues = folder / WEBVTT / f"{_safe(without_suffix(made.video))}.vtt"
     files = {cues: ("webvtt", write_webvtt), folder / CSV: ("csv", _csv), folder / JSONL: ("jsonl", _jsonl)}
-    written = {file: write(_added(_read(file, kind), made, before)) for file, (kind, write) in files.items()}
-    for file, text in written.items():
-        _check(file, FORMATS[files[file][0]](text, file.stem), made)
-    for file, text in written.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _part(file).write_text(text, encoding="utf-8", newline="")
-    for file in written:
-        _part(file).replace(file)
+    with _locked(folder):
+        written = {file: write(_added(_read(file, kind), made, before)) for file, (kind, write) in files.items()}
+        for file, text in written.items():
+            _check(file, FORMATS[files[file][0]](text, file.stem), made)
+        for file, text in written.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with _part(file).open("w", encoding="utf-8", newline="") as part:
+                part.write(text)
+                part.flush()
+                os.fsync(part.fileno())
+        for file in written:
+            _part(file).replace(file)
     return list(written)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock ends with its process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _part(file: Path) -> Path:
