@@ -5,6 +5,7 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from browser import page  # noqa: F401  a fixture
 from hypothesis import settings
 from server import Server
 

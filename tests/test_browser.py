@@ -1,8 +1,4 @@
-"""explore.ipynb in JupyterLab, in a real browser, in a copy of the project that no pipeline has run in.
-
-Needs Chromium (Debian: `apt install chromium`) and playwright, which drives it; skips without. MEDSCOPE_SCREENSHOTS
-names a folder that keeps the pictures.
-"""
+"""explore.ipynb in JupyterLab, in a real browser, in a copy of the project that no pipeline has run in."""
 
 import os
 import re
@@ -11,22 +7,16 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from browser import MINUTES, keep, until
 from chat_server import ChatServer, call, text
 
 from medscope.pipeline.parameters import ROOT
 from medscope.sources.annotations.formats import read_annotations
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
-MINUTES = 10  # for everything that is waited for, on a machine that has much else to do
 HOSTILE = "When? <img src=x onerror='window.hacked=1'>"
 THINKS = "It shows <b>there</b>."
 
@@ -72,32 +62,6 @@ def answers(address):
         return urlopen(address, timeout=5).status == 200
     except OSError:
         return False
-
-
-@pytest.fixture
-def page():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=MINUTES * 60_000)
-        opened = browser.new_page(viewport={"width": 1500, "height": 1300})
-        opened.set_default_timeout(MINUTES * 60_000)
-        yield opened
-        browser.close()
-
-
-def keep(page, name, folder):
-    """A screenshot, which is no empty picture."""
-    folder = Path(os.environ.get("MEDSCOPE_SCREENSHOTS") or folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png")
-    assert (folder / f"{name}.png").stat().st_size > 20_000
-
-
-def until(page, condition, arg=None):
-    """Wait until a condition of the page holds; asked twice a second, since a busy machine draws no frames."""
-    page.wait_for_function(condition, arg=arg, polling=500)
 
 
 @pytest.fixture
