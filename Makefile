@@ -10,8 +10,8 @@ export DVC_NO_ANALYTICS = 1
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro smoke test test-fast coverage lint format deps notebook ask leaderboard mlflow seeds baselines \
-	ablation-study readme benchmarks lock clean
+.PHONY: help install repro smoke test test-fast coverage lint format deps notebook ask example-model leaderboard \
+	mlflow seeds baselines ablation-study readme benchmarks lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,8 +66,13 @@ notebook: $(READY)  ## JupyterLab with the kernel ready
 	$(BIN)/python -m ipykernel install --prefix .venv --name python3 --display-name "MedScope"
 	$(RUN) jupyter lab notebooks
 
+# With `make -C` relative paths still mean the folder of the user.
+ask: export ASKED_FROM = $(PWD)
 ask: $(READY)  ## answer a question about a video: VIDEO=x.mp4 QUESTION="..", MODEL= (folder or endpoint), OUT= (folder for a page)
-	@$(BIN)/python -m medscope.ask "$$VIDEO" "$$QUESTION" $${MODEL:+--model "$$MODEL"} $${OUT:+--out "$$OUT"}
+	@cd "$$ASKED_FROM" && "$(abspath $(BIN))/python" -m medscope.ask "$$VIDEO" "$$QUESTION" $${MODEL:+--model "$$MODEL"} $${OUT:+--out "$$OUT"}
+
+example-model: $(READY)  ## models/ from the last make repro: the policy, its card, a held-out video (at most 8 MB, committed)
+	$(BIN)/python -m medscope.pipeline.example_model
 
 leaderboard: $(READY)  ## one page of all predictions: outputs/leaderboard.html (FOLDERS="predictions runs/predictions ..")
 	$(BIN)/python -m medscope.reporting.leaderboard $(or $(FOLDERS),predictions) --out outputs/leaderboard.html

@@ -1,5 +1,6 @@
 """make: the version of Python is checked before anything is installed; cleaning keeps what was paid for."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,21 @@ def test_clean_keeps_verdicts_and_runs(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     assert make(tmp_path, "clean").returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == {".cache", "runs", "checkpoints", "Makefile"}
+
+
+def test_a_relative_path_means_the_folder_that_make_is_called_from(tmp_path):
+    """A Python that tells where it is run, and with which words."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\npwd; for word in "$@"; do echo "$word"; done\n')
+    python.chmod(0o755)
+    (tmp_path / "the user's").mkdir()
+    words = ["make", "-s", "--no-print-directory", "-C", str(ROOT), "ask", f"BIN={python.parent}", "READY="]
+    words += ["VIDEO=my film.mp4", 'QUESTION=When is "it" $$HOME?', "OUT=out"]
+    here = tmp_path / "the user's"
+    run = subprocess.run(words, cwd=here, env={**os.environ, "PWD": str(here)}, capture_output=True, text=True)
+    asked = ["-m", "medscope.ask", "my film.mp4", 'When is "it" $HOME?', "--out", "out"]
+    assert run.returncode == 0 and run.stdout.splitlines() == [str(here), *asked], run.stderr
 
 
 def test_help_lists_every_target():
