@@ -256,6 +256,7 @@ def start(folder, *words):
     return subprocess.Popen(command, cwd=folder, env=kept, preexec_fn=ready, **pipes)
 
 
+@pytest.mark.slow
 def test_two_asks_at_once_into_one_folder(serve, video, tmp_path):
     serve(ANSWER)
     asks = [start(tmp_path, "film.mp4", "Which tool?") for _ in range(2)]
@@ -265,6 +266,7 @@ def test_two_asks_at_once_into_one_folder(serve, video, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done(serve, video, tmp_path):
     """The endpoint hangs after the first call; the command is interrupted there."""
     server = serve(CROP, 60.0)

@@ -75,6 +75,7 @@ def seconds_of(result):
     return found
 
 
+@pytest.mark.slow
 def test_over_stdio_the_tools_show_the_frames_of_the_seconds_they_tell(folder):
     """The real command; the limits of its process are those of a user's."""
 
@@ -174,6 +175,7 @@ def test_a_folder_without_videos_is_an_error(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_over_http_it_listens_on_this_machine_only(folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

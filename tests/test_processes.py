@@ -101,7 +101,7 @@ def test_ga_grpo_on_two_processes_equals_one(operation, tiny_budget, tmp_path, r
         (1, 4, 1, True, True),
         (1, 2, 2, True, False),
         pytest.param(2, 4, 1, False, True, marks=pytest.mark.slow),
-        (2, 2, 2, True, True),
+        pytest.param(2, 2, 2, True, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_batch_is_the_same_update_however_it_is_cut(
