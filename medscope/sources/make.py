@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from medscope.sources.published import medvideocap, ophvl, surgvidlm
+from medscope.sources.rendered.procedures import ProcedureSource
 from medscope.sources.rendered.source import RenderedSource
 from medscope.sources.source import Source
 from medscope.sources.videos import DicomSource, FolderSource, SegmentsSource
 
 SOURCES: dict[str, Callable[..., Source]] = {
     "rendered": RenderedSource,
+    "procedures": ProcedureSource,
     "folder": FolderSource,
     "dicom": DicomSource,
     "segments": SegmentsSource,
