@@ -75,37 +75,37 @@ def radar(table: Table, path: Path, name: str | None = None) -> None:
     save(path)
 
 
-def ladder(table: Table, path: Path, name: str | None = None) -> None:
-    """Systems from top to bottom, a panel per metric: value and 95 % interval on one eval set."""
-    name = name or eval_sets(table)[0]
-    _, axes = plt.subplots(1, len(SHOWN), figsize=(3 * len(SHOWN), 0.3 * len(table) + 1.0), sharey=True)
-    for axis, metric in zip(axes, SHOWN, strict=True):
-        for height, sets in enumerate(table.values()):
-            if sets[name][metric] is not None:
-                axis.plot(sets[name][f"{metric}_ci"], [height, height], color=BLUE)
-                axis.plot(sets[name][metric], height, "o", color=BLUE, ms=5)
-        axis.set_yticks(range(len(table)), table, fontsize=8)
-        axis.set_xlim(-0.03, 1.03)
-        axis.grid(axis="x", alpha=0.3)
-        axis.set_title(f"{name} {metric}", fontsize=9)
-    axes[0].invert_yaxis()
+def contrasts(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path, name: str = "") -> None:
+    """The contrasts of a study on the eval set `name`, with 95 % intervals and a dot per seed, a panel per metric."""
+    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+    _, axes = plt.subplots(1, len(metrics), figsize=(11, 0.4 * len(rows) + 1.2), sharey=True, squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for height, row in enumerate(rows.values()):
+            if metric in row:
+                axis.plot(row[metric]["per_seed"], [height] * len(row[metric]["per_seed"]), ".", color="#bbbbbb", ms=4)
+                axis.plot(row[metric]["ci"] or [], [height] * 2 if row[metric]["ci"] else [], color=BLUE)
+                axis.plot(row[metric]["mean"], height, "o", color=BLUE)
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_title(f"{name} {metric}".strip(), fontsize=9)
+        axis.locator_params(axis="x", nbins=5)
+    axes[0][0].invert_yaxis()
     plt.tight_layout()
     save(path)
 
 
-def differences(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path, name: str = "") -> None:
-    """Difference of every variant from `full` on the eval set `name`, with 95 % intervals, a panel per metric."""
-    variants, metrics = [variant for variant in rows if variant != "full"], list(rows["full"])
-    _, axes = plt.subplots(1, len(metrics), figsize=(11, 0.4 * len(variants) + 1.2), sharey=True, squeeze=False)
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        for height, variant in enumerate(variants):
-            cell = rows[variant][metric]
-            axis.plot(cell["minus_full_ci"], [height, height], color=BLUE)
-            axis.plot(cell["minus_full"], height, "o", color=BLUE)
-        axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set_yticks(range(len(variants)), variants)
-        axis.set_title(f"{name} {metric}, minus full".strip(), fontsize=9)
-        axis.locator_params(axis="x", nbins=5)
+def pass_at_k(arms: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """pass@k over k, a line per arm and a panel per eval set: {eval set: {arm: {`pass@k`: mean and ci}}}."""
+    _, axes = plt.subplots(1, len(arms), figsize=(3.6 * len(arms), 3), sharey=True, squeeze=False)
+    for axis, (name, rows) in zip(axes[0], arms.items(), strict=True):
+        for arm, row in rows.items():
+            cells = {int(metric.removeprefix("pass@")): cell for metric, cell in row.items() if metric != "avg"}
+            (line,) = axis.plot(list(cells), [cell["mean"] for cell in cells.values()], marker="o", label=arm)
+            bounds = [cell["ci"] or [cell["mean"]] * 2 for cell in cells.values()]
+            axis.fill_between(list(cells), *zip(*bounds, strict=True), color=line.get_color(), alpha=0.15, lw=0)
+        axis.set_xscale("log", base=2)
+        axis.set(title=name, xlabel="k", ylabel="pass@k")
+    legend_beside(axes[0][-1])
     plt.tight_layout()
     save(path)
 
