@@ -12,6 +12,7 @@ from medscope.evaluation.audit import (
     audit_table,
     calibration_error,
     economy,
+    flips_table,
     reliability,
     replay_name,
     risk_coverage,
@@ -35,11 +36,16 @@ def shown(environment, start, end):
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_a_swap_changes_the_frames_and_nothing_else(swap, environment, operation, clip, store, tiny_budget):
+def test_a_swap_changes_the_frames_or_their_labels_and_nothing_else(swap, environment, operation, clip, store, tiny_budget):
     swapped = bound(swap, operation, clip.path, store, tiny_budget)
     (true, seconds), (other, same) = shown(environment, 30, 60), shown(swapped, 30, 60)
-    assert same == seconds and [i.size for i in other] == [i.size for i in true]
-    assert all(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(true, other, strict=True))
+    assert [i.size for i in other] == [i.size for i in true]
+    if swap == "labels":
+        assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(true, other, strict=True))
+        assert sorted(same) == sorted(seconds) and all(a != b for a, b in zip(same, seconds, strict=True))
+    else:
+        assert same == seconds
+        assert all(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(true, other, strict=True))
     assert swapped.trace == environment.trace and swapped.trace.window == Window(30, 60)
     assert skim(swapped) == skim(environment)
 
@@ -99,7 +105,7 @@ def test_only_right_answers_after_a_look_are_replayed(right, caller, operation, 
     (row,) = rows.values()
     assert row["right"] == 1
     # This policy says the same whatever it is shown: its right answer does not rest on the frames.
-    assert [row[f"flip_{swap}"] for swap in SWAPS] == [float(p.accuracy < 1) for p in replays] == [0, 0, 0]
+    assert [row[f"flip_{swap}"] for swap in SWAPS] == [float(p.accuracy < 1) for p in replays] == [0] * 4
 
 
 def test_a_video_without_another_one_cannot_be_audited(right, caller, clip, store, tiny_budget):
@@ -129,6 +135,23 @@ def test_the_table_of_the_audit_by_hand():
     assert row["wrong_window"] == pytest.approx(1 / 3)
     assert (row["flip_elsewhere"], row["flip_other_video"], row["flip_blank"]) == (pytest.approx(1 / 3), 1, 0)
     assert row["flip_blank_ci"] == [0, 0] and row["calls"] == 1 and row["tool_frames"] == 8
+    assert "flip_labels" not in row, "files of an older version lack a swap"
+
+
+def test_flips_by_kind_tell_what_an_answer_rests_on():
+    asked = [task(n, "hook", kind="tool" if n < 2 else "when", video=f"v{n}") for n in range(3)]
+    predictions = [prediction(a, "hook", 1.0, [crop(0, 10)]) for a in asked]
+    kept = {"elsewhere": [0, 1, 0], "other_video": [0, 0, 0], "blank": [0, 0, 0], "labels": [1, 1, 0]}
+    replays = [
+        prediction(a, "hook", accuracy, system=replay_name("sft", swap))
+        for swap, accuracies in kept.items()
+        for a, accuracy in zip(asked, accuracies, strict=True)
+    ]
+    table = flips_table({"sft": predictions}, {"sft": replays})
+    assert table["sft set tool"] == {
+        "right": 2, "flip_elsewhere": 0.5, "flip_other_video": 1, "flip_blank": 1, "flip_labels": 0
+    }  # fmt: skip
+    assert table["sft set when"]["flip_labels"] == 1 and flips_table({"sft": predictions}, {"sft": []}) == {}
 
 
 def test_a_set_without_right_answers_has_empty_cells():

@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medscope.evaluation.benchmark import look_iou
+from medscope.evaluation.benchmark import MISSED, look_iou
 from medscope.evaluation.predictions import Prediction, aligned, by_set
 from medscope.evaluation.statistics import bootstrap_interval
 from medscope.metrics import evidence_precision, evidence_recall
 
-Swap = Literal["elsewhere", "other_video", "blank"]
-SWAPS: tuple[Swap, ...] = ("elsewhere", "other_video", "blank")
-WRONG_WINDOW = 0.3  # a last look with less IoU, and not at the evidence, is at the wrong window
+Swap = Literal["elsewhere", "other_video", "blank", "labels"]
+SWAPS: tuple[Swap, ...] = ("elsewhere", "other_video", "blank", "labels")
 
 
 def replay_name(system: str, swap: Swap) -> str:
@@ -43,22 +42,51 @@ def audit(system: str, predictions: Sequence[Prediction], replays: Sequence[Pred
     `contains_evidence`: the last call looked at the evidence, by `evidence_recall`; a crop of the whole video does.
     `evidence_precision`: the share of the last look that is evidence. `wrong_window`: the last call did not look at the
     evidence, and its IoU with it is less than .3. `flip_<swap>`: the answer is not right when the tools show other
-    frames.
+    frames, or other seconds under them (`labels`); swaps that were not replayed are left out.
     """
-    swapped = {swap: [p for p in replays if p.system == replay_name(system, swap)] for swap in SWAPS}
-    right = aligned(predictions, swapped[SWAPS[0]])
+    swapped, right = _replayed(system, predictions, replays)
     contains = [evidence_recall(p.last_look, p.task.evidence) for p in right]
     columns = {
         "contains_evidence": contains,
         "evidence_precision": [evidence_precision(p.last_look, p.task.evidence) for p in right],
-        "wrong_window": [float(not c and look_iou(p) < WRONG_WINDOW) for p, c in zip(right, contains, strict=True)],
-        **{f"flip_{swap}": [float(p.accuracy < 1) for p in aligned(swapped[swap], right)] for swap in SWAPS},
+        "wrong_window": [float(not c and look_iou(p) < MISSED) for p, c in zip(right, contains, strict=True)],
+        **{f"flip_{swap}": [float(p.accuracy < 1) for p in some] for swap, some in swapped.items()},
     }
     videos = [p.task.video for p in right]
     table: dict[str, Any] = {"right": len(right)}
     for name, values in columns.items():
         table[name] = float(np.mean(values)) if values else None
         table[f"{name}_ci"] = list(bootstrap_interval(values, videos)) if values else None
+    return table
+
+
+def _replayed(
+    system: str, predictions: Sequence[Prediction], replays: Sequence[Prediction]
+) -> tuple[dict[Swap, list[Prediction]], list[Prediction]]:
+    """The replays by swap and the right answers that they repeat, in the same order of tasks."""
+    swapped = {swap: [p for p in replays if p.system == replay_name(system, swap)] for swap in SWAPS}
+    swapped = {swap: some for swap, some in swapped.items() if some or not replays}
+    right = aligned(predictions, next(iter(swapped.values())))
+    return {swap: aligned(some, right) for swap, some in swapped.items()}, right
+
+
+def flips_table(
+    systems: Mapping[str, Sequence[Prediction]], replays: Mapping[str, Sequence[Prediction]]
+) -> dict[str, dict[str, Any]]:
+    """metrics/flips.json: {`system set kind`: right, flip_<swap>}. What a kind asks for says which swap must flip it.
+
+    An answer in seconds rests on the labels, the name of what was seen on the frames.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for system, replayed in replays.items():
+        again = by_set(replayed)
+        for name, some in by_set(systems[system]).items():
+            swapped, right = _replayed(system, some, again.get(name, []))
+            for kind in dict.fromkeys(p.task.kind for p in right):
+                row: dict[str, Any] = {"right": sum(p.task.kind == kind for p in right)}
+                for swap, found in swapped.items():
+                    row[f"flip_{swap}"] = float(np.mean([p.accuracy < 1 for p in found if p.task.kind == kind]))
+                table[f"{system} {name} {kind}"] = row
     return table
 
 

@@ -22,10 +22,11 @@ GREY = (128, 128, 128)
 
 
 class SwappedEnvironment(ClinicalVideoEnvironment):
-    """Executes and records calls as ever, but shows other frames under the seconds that were asked for.
+    """Executes and records calls as ever, but shows other frames, or other seconds under the frames.
 
     `elsewhere`: half the video later (from its start again past its end); `other_video`: the same part of the video
-    `other`; `blank`: grey frames. The skim is not swapped.
+    `other`; `blank`: grey frames; `labels`: the true frames, and under each the second of the frame half a look later
+    (from the start again), so that every label is one that the look has. The skim is not swapped.
     """
 
     def __init__(self, store: FrameStore, budget: ToolBudget, swap: Swap, other: str):
@@ -34,6 +35,12 @@ class SwappedEnvironment(ClinicalVideoEnvironment):
 
     def _show(self, seconds: list[float], max_pixels: int) -> Blocks:
         blocks = super()._show(seconds, max_pixels)
+        if self._swap == "labels":
+            labels = [block for block in blocks if block["type"] == "text"]
+            texts = [block["text"] for block in labels]
+            for block, text in zip(labels, texts[len(texts) // 2 :] + texts[: len(texts) // 2], strict=True):
+                block["text"] = text
+            return blocks
         for block in blocks:
             if block["type"] == "image":
                 block["image"] = self._swapped(block["image"].size, block["second"])
