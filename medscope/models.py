@@ -1,6 +1,6 @@
 """A model by its name: a folder of weights, a checkpoint of the Hub, or an OpenAI-compatible endpoint.
 
-`ask` and the reading room open models here, so that the same name means the same model, budget and error in both.
+`ask`, the reading room and the evaluation open models here, so that a name means the same model and error in all.
 """
 
 from collections.abc import Callable
@@ -78,10 +78,14 @@ def open_model(
     return Model(name, budget or ToolBudget(), lambda session: ask_policy(session, policy()), says)
 
 
-def _endpoint(name: str, budget: ToolBudget, settings: EndpointSettings) -> Model:
-    remote = RemoteModel(
+def open_remote(name: str, settings: EndpointSettings, **limits: Any) -> RemoteModel:
+    """The endpoint of a name that `is_endpoint`; `limits` are retries and the circuit of `RemoteModel`."""
+    return RemoteModel(
         "MEDSCOPE_MODEL", None if name == "endpoint" else name, settings.model, settings.allow_remote,
-        retries=2, timeout=settings.timeout, price_in=settings.price_in, price_out=settings.price_out,
+        timeout=settings.timeout, price_in=settings.price_in, price_out=settings.price_out, **limits,
     )  # fmt: skip
-    agent = EndpointAgent(remote, budget, settings.calls, request=settings.request)
+
+
+def _endpoint(name: str, budget: ToolBudget, settings: EndpointSettings) -> Model:
+    agent = EndpointAgent(open_remote(name, settings, retries=2), budget, settings.calls, request=settings.request)
     return Model(name, budget, lambda session: ask_endpoint(session, agent))

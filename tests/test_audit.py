@@ -1,6 +1,7 @@
 """The evidence audit: what the swapped tools show, what is replayed, and the numbers by hand."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -98,7 +99,8 @@ def test_only_right_answers_after_a_look_are_replayed(right, caller, operation, 
         replace(right[0], task=replace(right[0].task, id="blind"), calls=()),
     ]
     partner = replace(clip, video="partner", path=operation.path)
-    replays = replay(caller, right + others, [clip, partner], store, tiny_budget)
+    answer = partial(predict, caller, store=store, budget=tiny_budget)
+    replays = replay(answer, right + others, [clip, partner], store, tiny_budget)
     assert [(p.task.id, p.system) for p in replays] == [(right[0].task.id, f"sft/{swap}") for swap in SWAPS]
     assert all(p.turns[0] == right[0].turns[0] for p in replays), "up to the first response it is the same rollout"
     rows = audit_table({"sft": right + others}, {"sft": replays})
@@ -110,7 +112,7 @@ def test_only_right_answers_after_a_look_are_replayed(right, caller, operation, 
 
 def test_a_video_without_another_one_cannot_be_audited(right, caller, clip, store, tiny_budget):
     with pytest.raises(ValueError, match="is the only video of"):
-        replay(caller, right, [clip], store, tiny_budget)
+        replay(partial(predict, caller, store=store, budget=tiny_budget), right, [clip], store, tiny_budget)
 
 
 def test_the_table_of_the_audit_by_hand():

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from predicted import crop, prediction, task
 
+from medscope.evaluation.quarantine import Quarantined, quarantine_of
 from medscope.files import write_json, write_jsonl
 from medscope.reporting.leaderboard import gather, main
 
@@ -156,6 +157,34 @@ def test_bad_files_are_left_out_with_their_reason_and_hide_no_other(tmp_path):
     assert reasons["short.jsonl"].startswith("it holds set 4, far 3, but its protocol tells of set 813, far 813")
     assert "answered twice" in reasons["twice.jsonl"] and "line 1" in reasons["broken.jsonl"]
     assert all("is no protocol of predictions" in reasons[f"{n}.jsonl"] for n in ("text", "list", "other"))
+
+
+@pytest.mark.parametrize(("answered", "rank"), [(20, 1), (19, 1), (18, None)])
+def test_what_is_in_quarantine_is_counted_and_too_much_of_it_costs_the_rank(tmp_path, answered, rank):
+    """Of 20 tasks that all were asked: a quarantine of 5 % is ranked with the others, and one of 10 % below them."""
+    asked = [task(n, "yes", video=f"v{n}") for n in range(20)]
+    write(tmp_path, "sft", 10, asked)
+    file = write(tmp_path, "gpt", 20, asked[:answered])
+    told = file.with_suffix(".protocol.json")
+    usage = {"prompt_tokens": 12345, "completion_tokens": 67, "dollars": 1.5}
+    protocol = json.loads(told.read_text()) | {"system": {"model": "m"}, "usage": usage}
+    if answered < 20:
+        write_jsonl(quarantine_of(file), [Quarantined(t, "gpt", (), (), "cut off") for t in asked[answered:]])
+        protocol["eval_sets"][0]["quarantined"] = 20 - answered
+    write_json(told, protocol)
+    (group,), bad = gather([tmp_path])
+    assert not bad and {(row.system, row.rank) for row in group.rows} == {("gpt", rank), ("sft", 2 if rank else 1)}
+    assert main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    page = Page(tmp_path / "page.html")
+    (row,) = [row for row in page.rows if any(cell.startswith("gpt") for cell in row)]
+    assert (row[-1] == f"{20 - answered} of 20") == (answered < 20)
+    assert "12,345 + 67 tokens, $1.50" in page.text and ("not ranked" in page.text) == (rank is None)
+
+
+def test_a_quarantine_that_the_protocol_does_not_tell_of_is_left_out(tmp_path):
+    file = write(tmp_path, "gpt", 1, NEAR)
+    write_jsonl(quarantine_of(file), [Quarantined(FAR[0], "gpt", (), (), "cut off")])
+    assert "far 0 and 1 in quarantine" in gather([tmp_path])[1][0].reason
 
 
 def test_where_there_is_nothing_to_rank_no_page_is_written(tmp_path, capsys):

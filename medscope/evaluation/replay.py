@@ -1,24 +1,23 @@
 """Replay right answers with other frames behind the tools (the evidence audit; `audit` makes the table).
 
 The replay is greedy, as the first run was. Up to the first response both are the same rollout, so whatever changes
-comes from the frames.
+comes from the frames. (A hosted model may differ from itself: a second run of the same tasks says how often.)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from PIL import Image
 
-from medscope.agents.policy import Policy
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.environment.environment import Blocks
 from medscope.evaluation.audit import SWAPS, Swap, replay_name
-from medscope.evaluation.judge import Judge, exact
-from medscope.evaluation.predict import predict
 from medscope.evaluation.predictions import Prediction, by_set
 from medscope.records import Recording, Task
 from medscope.suite.suite import evenly
 
 GREY = (128, 128, 128)
+# (tasks, system=.., environment=..): `predict` of a policy, bound to all else, or of an `EndpointSystem`.
+Answers = Callable[..., list[Prediction]]
 
 
 class SwappedEnvironment(ClinicalVideoEnvironment):
@@ -32,6 +31,7 @@ class SwappedEnvironment(ClinicalVideoEnvironment):
     def __init__(self, store: FrameStore, budget: ToolBudget, swap: Swap, other: str):
         super().__init__(store, budget)
         self._swap, self._other = swap, other
+        self.shows = f"{swap} {other if swap == 'other_video' else ''}"  # part of the key of an answer that was paid
 
     def _show(self, seconds: list[float], max_pixels: int) -> Blocks:
         blocks = super()._show(seconds, max_pixels)
@@ -64,30 +64,32 @@ class SwappedEnvironment(ClinicalVideoEnvironment):
 
 
 def replay(
-    policy: Policy,
+    answer: Answers,
     predictions: Sequence[Prediction],
     recordings: Iterable[Recording],
     store: FrameStore,
     budget: ToolBudget,
     most: int | None = None,
-    judge: Judge = exact,
 ) -> list[Prediction]:
     """Replay at most `most` right answers per eval set (None: all) with every swap; `replay_name` is their system.
 
-    Only answers after an executed call are replayed: without one no frame can be swapped.
+    Only answers after an executed call are replayed: without one no frame can be swapped. A task without a prediction
+    under one of the swaps (an endpoint's reply in quarantine) is left out of all of them.
     """
     others = other_videos(recordings)
     replays: list[Prediction] = []
-    for some in by_set(predictions).values():
-        right = evenly([p for p in some if p.accuracy == 1 and p.looks], most)
+    for members in by_set(predictions).values():
+        right = evenly([p for p in members if p.accuracy == 1 and p.looks], most)
+        made: list[list[Prediction]] = []
         for swap in SWAPS if right else ():
 
             def environment(task: Task, swap: Swap = swap) -> ClinicalVideoEnvironment:
                 return SwappedEnvironment(store, budget, swap, _other(others, task))
 
             name = replay_name(right[0].system, swap)
-            tasks = [p.task for p in right]
-            replays += predict(policy, tasks, store, budget, name, judge=judge, environment=environment)
+            made.append(answer([p.task for p in right], system=name, environment=environment))
+        whole = set.intersection(*({p.task.id for p in some} for some in made)) if made else set()
+        replays += [p for some in made for p in some if p.task.id in whole]
     return replays
 
 

@@ -6,12 +6,15 @@ A parameter is never accepted and ignored. `check` is called by the launcher and
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from medscope.remote import is_endpoint
+
 # Words that a parameter of this name may hold, in every stage that has it. Those of the code; a test compares them.
 CHOICES: dict[str, tuple[str, ...]] = {
     "decoder": ("decord", "pyav"),
     "dtype": ("float32", "bfloat16"),
     "judge": ("exact", "llm"),
     "engine": ("medscope", "vllm"),
+    "teacher": ("scripted", "endpoint"),
     "modulation": ("none", "binary", "continuous"),
     "reward_form": ("paper", "paper_text", "monotone"),
     "trajectories": ("tools", "text_cot", "answer_only", "random_window"),
@@ -19,6 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 # Least values by name. -1 stands for all where a stage says so.
 LEAST: dict[str, float] = {
     **dict.fromkeys(("skim_frames", "skim_pixels", "crop_frames", "crop_pixels", "frame_pixels", "max_calls"), 1),
+    **dict.fromkeys(("in_flight", "context_tokens"), 1),
     **dict.fromkeys(("max_turn_tokens", "steps", "caption_steps", "batch_size", "questions_per_step"), 1),
     **dict.fromkeys(("num_generations", "gradient_accumulation", "processes", "save_steps", "workers"), 1),
     **dict.fromkeys(("temperature", "learning_rate", "lora_rank", "eta", "vllm_memory", "boundary_slack"), 0),
@@ -47,16 +51,27 @@ def _combinations(stage: str, p: Mapping[str, Any]) -> Iterator[str]:
     low = p.get("lora_rank") or p.get("dtype") != "float32" or p.get("load_in_4bit")
     if stage == "warm_up" and p.get("model") == "tiny" and low:
         yield "the tiny model is trained whole in float32; lora_rank, dtype and load_in_4bit are for a checkpoint"
+    if p.get("source") in ("folder", "dicom") and p.get("teacher") == "scripted":
+        yield f"source {p['source']} has no annotations, which the scripted teacher needs; set teacher to endpoint"
+    if p.get("teacher_settings") and p.get("teacher") != "endpoint":
+        yield "teacher_settings are those of an endpoint; set teacher to endpoint"
     if stage == "ga_grpo" and p.get("temperature") == 0:
         yield "temperature is 0: all rollouts of a group would be alike; sample at a temperature above 0"
     if stage != "evaluate":
         return
     chance_or_written = p.get("oracle") or p.get("temperature")
     replayed_or_free = p.get("audit_tasks") or p.get("free_text_tasks")
-    if p.get("checkpoint") == "" and (chance_or_written or replayed_or_free or not p.get("tools")):
+    if p.get("checkpoint") and p.get("model"):
+        yield "checkpoint and model are both given; a system is one of them: set checkpoint to '' to ask a model"
+    if p.get("endpoint") and not is_endpoint(p.get("model", "")):
+        yield "endpoint has settings, but model names none: set model to `endpoint` or to the URL of one"
+    if is_endpoint(p.get("model", "")) and p.get("oracle"):
+        yield "oracle writes the first turn of a local policy, not that of an endpoint"
+    blind = p.get("checkpoint") == "" and not p.get("model")
+    if blind and (chance_or_written or replayed_or_free or not p.get("tools")):
         yield (
-            "the blind baseline (checkpoint '') sees no video: leave oracle false, tools true, and temperature, "
-            "audit_tasks and free_text_tasks 0"
+            "the blind baseline (checkpoint '' and no model) sees no video: leave oracle false, tools true, and "
+            "temperature, audit_tasks and free_text_tasks 0"
         )
     if p.get("oracle") and not p.get("tools"):
         yield "oracle writes a tool call, which is not executed without tools"

@@ -2,14 +2,15 @@
 
 A folder is that of a run (with predictions/ in it) or one of predictions. Every `X.jsonl` with its `X.protocol.json`
 beside it is a system. No model is loaded: the scores are computed from the predictions, so that the same files give the
-same page, byte for byte. Systems are ranked only among those that answered the same tasks by the same protocol.
+same page, byte for byte. Systems are ranked only among those that were asked the same tasks by the same protocol.
 """
 
 import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from tqdm import tqdm
 
 from medscope.evaluation.benchmark import score
 from medscope.evaluation.predictions import Prediction, by_set
+from medscope.evaluation.protocol import OF_THE_SYSTEM
+from medscope.evaluation.quarantine import MOST_LEFT_OUT, Quarantined, read_quarantine
 from medscope.files import read_jsonl
 from medscope.records import Task
 from medscope.reporting.leaderboard_page import Group, LeftOut, Row, write_page
 
 PROTOCOL = ".protocol.json"
-COMPANIONS = (".audit", ".free_text")  # files of predictions that belong to a system and are not ranked
+COMPANIONS = (".audit", ".free_text", ".quarantined")  # files that belong to a system and are not ranked
 CEILING = "oracle"  # the system whose first look is the true one
 ORDER = ("accuracy", "evidence_miou")  # best first
 
@@ -101,21 +104,46 @@ def _owners(file: Path) -> list[Path]:
 def _scored(system: str, file: Path) -> Iterable[tuple[Group, Row]]:
     """The system on each of its eval sets. Raises ValueError where predictions and protocol do not agree."""
     protocol = _read_protocol(_protocol_of(file))
-    sets = by_set(read_jsonl(file, Prediction))
-    told = {told["name"]: told["tasks"] for told in protocol["eval_sets"]}
-    if told != {name: len(some) for name, some in sets.items()}:
-        counts = ", ".join(f"{name} {len(some)}" for name, some in sets.items()) or "nothing"
-        wanted = ", ".join(f"{name} {tasks}" for name, tasks in told.items()) or "nothing"
-        raise ValueError(f"it holds {counts}, but its protocol tells of {wanted}: evaluate the system again")
-    settings = {name: value for name, value in protocol.items() if name != "eval_sets"}
+    sets, left_out = by_set(read_jsonl(file, Prediction)), _by_set(read_quarantine(file))
+    counted = {name: (len(sets.get(name, ())), len(left_out.get(name, ()))) for name in (*sets, *left_out)}
+    told = {told["name"]: (told["tasks"], told.get("quarantined", 0)) for told in protocol["eval_sets"]}
+    if told != counted:
+        raise ValueError(
+            f"it holds {_counts(counted)}, but its protocol tells of {_counts(told)}: evaluate the system again"
+        )
+    settings = {name: value for name, value in protocol.items() if name not in OF_THE_SYSTEM}
     members = []
     for name, some in sets.items():
-        if len({prediction.task.id for prediction in some}) < len(some):
+        tasks = [record.task for record in (*some, *left_out.get(name, ()))]
+        if len({task.id for task in tasks}) < len(tasks):
             raise ValueError(f"a task of {name} is answered twice: evaluate the system again")
-        asked = {**settings, "tasks": len(some), "tasks hash": _tasks_hash(p.task for p in some)}
-        domain = some[0].task.domain
-        members.append((Group(name, domain, digest([name, domain, asked]), asked, ()), Row(system, score(some))))
+        asked = {**settings, "tasks": len(tasks), "tasks hash": _tasks_hash(tasks)}
+        domain, quarantined = tasks[0].domain, len(tasks) - len(some)
+        row = Row(system, score(some), quarantined=quarantined, tasks=len(tasks), about=about(protocol))
+        members.append((Group(name, domain, digest([name, domain, asked]), asked, ()), row))
     return members
+
+
+def _by_set(left_out: Iterable[Quarantined]) -> dict[str, list[Quarantined]]:
+    sets: dict[str, list[Quarantined]] = {}
+    for quarantined in left_out:
+        sets.setdefault(quarantined.task.collection, []).append(quarantined)
+    return sets
+
+
+def _counts(sets: Mapping[str, tuple[int, int]]) -> str:
+    texts = [f"{name} {tasks}" + (f" and {out} in quarantine" if out else "") for name, (tasks, out) in sets.items()]
+    return ", ".join(texts) or "nothing"
+
+
+def about(protocol: Mapping[str, Any]) -> str:
+    """Which model an endpoint served and what its answers have cost, over all eval sets; "" for a local policy."""
+    system, usage = protocol.get("system") or {}, protocol.get("usage") or {}
+    facts = [str(system[name]) for name in ("model", "endpoint") if system.get(name)]
+    if usage:
+        facts.append(f"{usage['prompt_tokens']:,} + {usage['completion_tokens']:,} tokens")
+        facts.append("price unknown" if usage.get("dollars") is None else f"${usage['dollars']:.2f}")
+    return ", ".join(facts)
 
 
 def _read_protocol(file: Path) -> dict[str, Any]:
@@ -141,14 +169,19 @@ def digest(value: Any) -> str:
 
 
 def _ranked(members: Sequence[tuple[Group, Row]]) -> Group:
-    """One group of all its members. Equal scores share a rank; the ceiling stands last, without one."""
+    """One group of all its members, equal scores on one rank; without a rank those that left out too much, the ceiling.
+
+    The means of a system that left out many tasks are those of other, perhaps easier ones.
+    """
     group = members[0][0]
     rows = sorted((row for _, row in members), key=lambda row: (*(-row.scores[name] for name in ORDER), row.system))
-    racing = [row for row in rows if not _is_ceiling(row.system)]
+    others = [row for row in rows if not _is_ceiling(row.system)]
+    racing = [row for row in others if row.quarantined <= MOST_LEFT_OUT * row.tasks]
     values = [[row.scores[name] for name in ORDER] for row in racing]
-    ranked = [Row(r.system, r.scores, 1 + values.index(v)) for r, v in zip(racing, values, strict=True)]
-    ceilings = [row for row in rows if _is_ceiling(row.system)]
-    return Group(group.eval_set, group.domain, group.key, group.settings, (*ranked, *ceilings))
+    ranked = [replace(row, rank=1 + values.index(value)) for row, value in zip(racing, values, strict=True)]
+    partial = [replace(row, note="not ranked: too many in quarantine") for row in others if row not in racing]
+    ceilings = [replace(row, note="ceiling: is given the true look") for row in rows if _is_ceiling(row.system)]
+    return Group(group.eval_set, group.domain, group.key, group.settings, (*ranked, *partial, *ceilings))
 
 
 def _is_ceiling(system: str) -> bool:

@@ -12,7 +12,7 @@ from medscope.reporting.markdown import FROM_LOOKS
 COLUMNS = {
     "accuracy": "accuracy", "evidence_miou": "evidence mIoU", "tg_r50": "R@.5", "tg_r70": "R@.7",
     "tg_miou": "grounding mIoU", "vqa_acc": "VQA accuracy", "evidence_recall": "evidence recall",
-    "evidence_precision": "evidence precision", "format": "format", "tool_calls": "calls",
+    "evidence_precision": "evidence precision", "format": "format", "calls": "calls",
 }  # fmt: skip
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """
@@ -34,19 +34,26 @@ svg { width: 70px; height: 16px; vertical-align: middle } .track { stroke: var(-
 .interval { stroke: var(--mark) } .value { fill: var(--mark) }
 @media print { .wide { overflow: visible } table { font-size: .6rem } th, td { padding: .15rem .25rem } }
 """
-INTRODUCTION = """<p>A table holds the systems that answered <em>the same tasks by the same protocol</em>, ordered by
+INTRODUCTION = """<p>A table holds the systems that were asked <em>the same tasks by the same protocol</em>, ordered by
 accuracy. Below a value stands its 95 % interval, resampled over videos. Systems whose intervals overlap are not told
 apart. A dash stands for what an eval set does not ask, and for what is 0 by definition because a system never looks.
-Numbers of different tables do not compare.</p>"""
+Numbers of different tables do not compare.</p>
+<p>A task in <em>quarantine</em> has no answer to score: the replies of a model behind an endpoint could not be read. It
+is no wrong answer and counts in no mean. The column counts them; a system that leaves out more than 5 % has no rank.
+</p>"""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system on one eval set."""
+    """One system on one eval set. `tasks` counts those in quarantine, too; the scores do not."""
 
     system: str
     scores: Scores
-    rank: int | None = None  # None for the ceiling
+    rank: int | None = None  # None: `note` says why
+    note: str = ""
+    quarantined: int = 0
+    tasks: int = 0
+    about: str = ""  # which model, at which cost
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,9 @@ def _eval_set(number: int, groups: Sequence[Group]) -> str:
 
 def _table(group: Group, differ: set[str]) -> str:
     columns = [name for name in COLUMNS if any(row.scores[name] is not None for row in group.rows)]
-    head = "".join(f"<th>{escape(COLUMNS[name])}</th>" for name in columns)
-    rows = "".join(_row(row, columns) for row in group.rows)
+    quarantine = any(row.quarantined for row in group.rows)
+    head = "".join(f"<th>{escape(COLUMNS[name])}</th>" for name in columns) + "<th>quarantine</th>" * quarantine
+    rows = "".join(_row(row, columns, quarantine) for row in group.rows)
     return (
         f"<section><h3>protocol {escape(group.key)}</h3>{_settings(group.settings, differ)}"
         f'<div class="wide"><table><thead><tr><th></th><th class="system">system</th><th></th>{head}</tr></thead>'
@@ -121,17 +129,18 @@ def _settings(settings: Mapping[str, Any], differ: set[str]) -> str:
     return f'<p class="settings">{" · ".join(texts)}</p>'
 
 
-def _row(row: Row, columns: Sequence[str]) -> str:
+def _row(row: Row, columns: Sequence[str], quarantine: bool) -> str:
     rank = "–" if row.rank is None else str(row.rank)
-    note = "<small>ceiling: is given the true look</small>" if row.rank is None else ""
+    notes = "".join(f"<small>{escape(note)}</small>" for note in (row.note, row.about) if note)
     cells = "".join(f"<td>{_cell(row.scores, name)}</td>" for name in columns)
-    system = f'<td class="system">{escape(row.system)}{note}</td>'
+    cells += f"<td>{row.quarantined} of {row.tasks}</td>" * quarantine
+    system = f'<td class="system">{escape(row.system)}{notes}</td>'
     return f"<tr><td>{rank}</td>{system}<td>{_whiskers(row.scores)}</td>{cells}</tr>"
 
 
 def _cell(scores: Mapping[str, Any], name: str) -> str:
     value, interval = scores[name], scores[f"{name}_ci"]
-    if value is None or (name in FROM_LOOKS and scores["tool_calls"] == 0):
+    if value is None or (name in FROM_LOOKS and scores["calls"] == 0):
         return "–"
     return f"{value:.3f}<small>[{interval[0]:.3f}, {interval[1]:.3f}]</small>"
 
