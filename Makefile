@@ -77,6 +77,18 @@ example-model: $(READY)  ## models/ from the last make repro: the policy, its ca
 leaderboard: $(READY)  ## one page of all predictions: outputs/leaderboard.html (FOLDERS="predictions runs/predictions ..")
 	$(BIN)/python -m medscope.reporting.leaderboard $(or $(FOLDERS),predictions) --out outputs/leaderboard.html
 
+.venv-lmms/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-lmms
+	.venv-lmms/bin/pip install --quiet --disable-pip-version-check lmms-eval==0.7.3 torch==2.13.0 transformers==5.23.0 \
+		trl==1.16.0 decord==0.6.0 diskcache httpx2 pytest hypothesis setuptools
+	.venv-lmms/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lmms-env: .venv-lmms/.ready  ## lmms-eval with our tasks and model, in an environment of its own (docs/any_model.md)
+
+lmms-test: .venv-lmms/.ready  ## the real lmms-eval gives our numbers for the same predictions
+	.venv-lmms/bin/python -m pytest tests/test_lmms_eval.py
+
 mlflow: $(READY)  ## browse the runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 

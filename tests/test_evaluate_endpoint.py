@@ -13,6 +13,7 @@ from media import write_mp4
 from predicted import task
 from test_predict_endpoint import PROBE, Model
 
+from medscope.evaluation.audit import SWAPS
 from medscope.evaluation.predictions import Prediction
 from medscope.evaluation.quarantine import read_quarantine
 from medscope.files import read_jsonl, write_jsonl
@@ -79,7 +80,7 @@ def test_a_stage_that_was_cut_off_goes_on_and_asks_nothing_twice(home):
     assert [p.accuracy for p in found] == [1.0] * 5 and left_out.task.question == "task n5?"
     assert all(p.looks for p in found) and "neither one tool call" in left_out.reason
     replays = read_jsonl(home / "predictions" / "gpt.audit.jsonl", Prediction)
-    assert {p.system for p in replays} == {"gpt/elsewhere", "gpt/other_video", "gpt/blank"} and len(replays) == 6
+    assert {p.system for p in replays} == {f"gpt/{swap}" for swap in SWAPS} and len(replays) == 2 * len(SWAPS)
     protocol = json.loads((home / "predictions" / "gpt.protocol.json").read_text())
     assert protocol["eval_sets"] == [{"name": "set", "domain": "in", "tasks": 5, "quarantined": 1}]
     assert (protocol["skim_frames"], protocol["context_tokens"]) == (6, 32768)

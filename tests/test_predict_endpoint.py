@@ -199,7 +199,7 @@ def test_the_audit_replays_an_endpoint_and_leaves_out_what_a_swap_cannot_read(se
     replays = replay(agent.predict, right, videos, agent.store, BUDGET)
     assert [(p.task.question, p.system) for p in replays] == [("task q?", f"gpt/{swap}") for swap in SWAPS]
     (row,) = audit_table({"gpt": right}, {"gpt": replays}).values()
-    assert [row[f"flip_{swap}"] for swap in SWAPS] == [0, 1, 1] and row["right"] == 1
+    assert [row[f"flip_{swap}"] for swap in SWAPS] == [0, 1, 1, 1] and row["right"] == 1
 
 
 def test_tasks_are_in_flight_together_and_at_most_so_many(serve, films, system):

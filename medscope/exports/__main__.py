@@ -1,4 +1,4 @@
-"""The suite for other tools: `python -m medscope.exports huggingface|fork SUITE --out DIR`."""
+"""The suite for other tools: `python -m medscope.exports huggingface|fork|lmms_eval SUITE --out DIR`."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from datasets import disable_progress_bars
 
 from medscope.exports.fork import RECORDS, ROWS, Sampling, export_fork
 from medscope.exports.huggingface import CARD, export_huggingface
+from medscope.exports.lmms_eval.export import export_lmms_eval
 from medscope.suite.suite import Suite
 
 
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: the files are written. 2: nothing was written, and why."""
     options = _parser().parse_args(arguments)
     try:
-        _huggingface(options) if options.form == "huggingface" else _fork(options)
+        {"huggingface": _huggingface, "fork": _fork, "lmms_eval": _lmms_eval}[options.form](options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -29,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     forms = parser.add_subparsers(dest="form", required=True)
     hub = forms.add_parser("huggingface", help="a folder that Hugging Face `datasets` loads, with a dataset card")
     fork = forms.add_parser("fork", help="the RL tasks as JSONL of the authors' training fork")
-    for form in (hub, fork):
+    lmms = forms.add_parser("lmms_eval", help="the benchmark as tasks of lmms-eval, for its --include_path")
+    for form in (hub, fork, lmms):
         form.add_argument("suite", type=Path, help="the folder of the suite (data/suite)")
         form.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     hub.add_argument(
@@ -66,9 +68,14 @@ def _fork(options: argparse.Namespace) -> None:
     print(f"{count} tasks of split rl: {options.out / ROWS}, {options.out / RECORDS}")
 
 
+def _lmms_eval(options: argparse.Namespace) -> None:
+    for name, count in export_lmms_eval(_suite(options), options.out).items():
+        print(f"{name}: {count} tasks in {options.out}")
+
+
 def _suite(options: argparse.Namespace) -> Suite:
     if not options.suite.is_dir():
-        raise FileNotFoundError(f"{options.suite} is not a folder; name the folder that holds tasks.jsonl")
+        raise FileNotFoundError(f"{options.suite} is not a folder; name the folder of a suite")
     if options.out.resolve().is_relative_to(options.suite.resolve()):
         raise ValueError(f"--out {options.out} is inside the suite {options.suite}; name a folder outside of it")
     return Suite(options.suite)
