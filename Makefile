@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = 1
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro smoke test test-fast coverage lint format deps notebook ask example-model leaderboard \
+.PHONY: help install repro smoke test test-fast coverage lint format deps notebook ask suite example-model leaderboard \
 	mlflow seeds baselines ablation-study readme benchmarks lock clean
 
 help:  ## this list
@@ -73,6 +73,10 @@ ask: $(READY)  ## answer a question about a video: VIDEO=x.mp4 QUESTION="..", MO
 
 example-model: $(READY)  ## models/ from the last make repro: the policy, its card, a held-out video (at most 8 MB, committed)
 	$(BIN)/python -m medscope.pipeline.example_model
+
+suite: $(READY)  ## a suite of your recordings, in runs/: VIDEOS=folder, ANNOTATIONS=file FORMAT=csv, TEACHER=endpoint, GROUP_FROM=
+	@$(BIN)/python -m medscope.pipeline.own_suite "$$VIDEOS" $${ANNOTATIONS:+--annotations "$$ANNOTATIONS"} \
+		$${FORMAT:+--format "$$FORMAT"} $${TEACHER:+--teacher "$$TEACHER"} $${GROUP_FROM:+--group-from "$$GROUP_FROM"}
 
 leaderboard: $(READY)  ## one page of all predictions: outputs/leaderboard.html (FOLDERS="predictions runs/predictions ..")
 	$(BIN)/python -m medscope.reporting.leaderboard $(or $(FOLDERS),predictions) --out outputs/leaderboard.html

@@ -56,6 +56,11 @@ class Settings:
         """The folder beside the map of names."""
         return self.names.with_name(f"{self.names.stem}_private")
 
+    def make_private(self) -> None:
+        """Create that folder, for its owner alone."""
+        self.private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.private.chmod(0o700)
+
 
 @dataclass
 class Outcome:
@@ -98,22 +103,33 @@ def deidentify(settings: Settings) -> Outcome:
     stated, unreadable = [], []
     if settings.annotations:
         stated, unreadable = read_annotations(settings.annotations, settings.format or "", settings.keys)
-    settings.private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings.private.chmod(0o700)
+    settings.make_private()
     found = require(find_all(settings.folder, _cines(settings), settings.group_from), settings.folder)
     videos, bad = make_manifest(found, settings.private, settings.workers)
     write_manifest(settings.private, videos, bad)
     annotations = place(stated, unreadable, videos, settings.mask_labels)
     outcome = Outcome(found=len(found), quarantined=[*bad, *annotations.quarantined])
+    make_copies(videos, devices, annotations, settings, outcome)
+    write_manifest(settings.private, videos, outcome.quarantined)
+    return outcome
+
+
+def make_copies(
+    videos: Sequence[VideoFile],
+    devices: Sequence[Device],
+    annotations: Annotations,
+    settings: Settings,
+    outcome: Outcome,
+) -> NameMap:
+    """Copy the videos to `settings.out`, with the tables and contact sheets of the copies; adds to `outcome`."""
     jobs = _jobs(videos, devices, annotations, settings, outcome)
     names = NameMap(settings.names)
     names.assign((video.path, video.group) for video in videos)
     settings.out.mkdir(parents=True, exist_ok=True)
     outcome.orphans = _drop_outdated(jobs, names, settings)
     _copy_all(jobs, names, settings.out, outcome)
-    write_manifest(settings.private, videos, outcome.quarantined)
     _write_tables(jobs, names, annotations, settings, outcome)
-    return outcome
+    return names
 
 
 def _cines(settings: Settings) -> Path | None:

@@ -20,7 +20,8 @@ MAX_QUARANTINED = 0.1  # share of the files, and of the annotations, that may be
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSource:
-    """The videos below `folder`, without annotations. `group_from`: see `folder.grouping`.
+    """The videos below `folder` (with `copies`: and DICOM cines), without annotations. `group_from`: see
+    `folder.grouping`.
 
     `recordings` raises `QuarantineError` when more than the share `max_quarantined` of the files is no good, and
     ValueError when there are none.
@@ -33,6 +34,7 @@ class FolderSource:
     group_from: str = "video"
     max_quarantined: float = MAX_QUARANTINED
     workers: int = 2
+    copies: str | Path | None = None
     questions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -44,7 +46,7 @@ class FolderSource:
         return Language({**TEMPLATES, **{kind: tuple(templates) for kind, templates in self.questions.items()}})
 
     def found(self) -> list[Found]:
-        return find_videos(self.folder, self.group_from)
+        return find_all(self.folder, self.copies, self.group_from)
 
     def recordings(self) -> Iterator[Recording]:
         found = require(self.found(), self.folder)
@@ -79,7 +81,6 @@ class SegmentsSource(FolderSource):
 
     annotations: str | Path
     format: str
-    copies: str | Path | None = None
     keys: Mapping[str, str] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     levels: Sequence[str] | None = None
@@ -89,9 +90,6 @@ class SegmentsSource(FolderSource):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_format(self.format)
-
-    def found(self) -> list[Found]:
-        return find_all(self.folder, self.copies, self.group_from)
 
     def recordings(self) -> Iterator[Recording]:
         stated, unreadable = read_annotations(self.annotations, self.format, self.keys)
