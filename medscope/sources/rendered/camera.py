@@ -50,7 +50,8 @@ def draw(recording: Recording, time: float) -> np.ndarray:
     if "camera" in now:
         share = SHARE[now["camera"].label]
         frame = (1 - share) * frame + share * _cover(seed, _key(now["camera"]))[camera]
-    frame = frame * _shadow(now["phase"].attributes["view"]) + (0.6 + 0.4 * sway[4]) * _veil()[_shifted(14 * sway[5:7])]
+    frame = frame * _shadow(now["phase"].attributes["view"])
+    frame += np.float32(0.6 + 0.4 * sway[4]) * _veil()[_shifted(14 * sway[5:7])]
     frame += _noise()[_shifted(np.random.default_rng([seed, round(time * 1000)]).uniform(-16, 16, 2))]
     return frame.clip(0, 255).astype(np.uint8)
 
@@ -93,14 +94,14 @@ def _over(frame: np.ndarray, layer: Layer, place: tuple[slice, slice]) -> np.nda
     return frame * through[place] + colour[place]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _habits(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Phases and speeds of the sway of this video's camera and hands."""
     rng = np.random.default_rng(seed)
     return rng.random(7), rng.uniform(0.05, 0.4, 7)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _tissue(view: str, seed: int) -> np.ndarray:
     """What the camera of video `seed` looks at, in white light: float32 [LAYER, LAYER, 3]."""
     rng = np.random.default_rng(seed)
@@ -111,15 +112,17 @@ def _tissue(view: str, seed: int) -> np.ndarray:
     return np.asarray(picture.reduce(2), np.float32) * (0.94 + 0.12 * grain / 255)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _scene(view: str, seed: int, phase: tuple[str, int]) -> np.ndarray:
     return tinted(_tissue(view, seed), phase[0], _rng(seed, phase))
 
 
 def _layer(picture: Image.Image) -> Layer:
-    pixels = np.asarray(picture, np.float32).reshape(LAYER, 2, LAYER, 2, 4)
-    cover = pixels[..., 3:] / 255
-    return (pixels[..., :3] * cover).mean(axis=(1, 3)), 1 - cover.mean(axis=(1, 3))
+    pixels = np.array(picture, np.float32)
+    pixels[..., 3] /= 255
+    pixels[..., :3] *= pixels[..., 3:]
+    half = (pixels[::2, ::2] + pixels[1::2, ::2] + pixels[::2, 1::2] + pixels[1::2, 1::2]) / 4
+    return half[..., :3], 1 - half[..., 3:]
 
 
 def _empty() -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -127,14 +130,14 @@ def _empty() -> tuple[Image.Image, ImageDraw.ImageDraw]:
     return picture, ImageDraw.Draw(picture)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _step(seed: int, step: tuple[str, int]) -> Layer:
     picture, pen = _empty()
     paint_step(pen, step[0], _rng(seed, step))
     return _layer(picture)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _happening(seed: int, event: tuple[str, int], attributes: tuple[tuple[str, str], ...]) -> Layer:
     picture, pen = _empty()
     rng, details = _rng(seed, event), dict(attributes)
@@ -144,7 +147,7 @@ def _happening(seed: int, event: tuple[str, int], attributes: tuple[tuple[str, s
     return _layer(picture)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _instrument(seed: int, event: tuple[str, int], attributes: tuple[tuple[str, str], ...]) -> Layer:
     picture, pen = _empty()
     details = dict(attributes)

@@ -130,7 +130,7 @@ def tiles(start: float, end: float, count: int, seconds: tuple[int, int], rng: n
 
 def _phase_labels(labels: Sequence[str], count: int, repeated: bool, rng: np.random.Generator) -> list[str]:
     """`count` labels in random order, as few of them twice as `repeated` and their number allow, never side by side."""
-    twice = max(int(repeated), count - len(labels))
+    twice = max(int(repeated and count > 2), count - len(labels))
     chosen = rng.permutation(labels)[: count - twice]
     chosen = np.concatenate([chosen, chosen[:twice]])
     while True:

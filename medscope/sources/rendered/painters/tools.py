@@ -17,7 +17,7 @@ TIPS: tuple[Colour, ...] = (
     (226, 146, 88),
     (228, 228, 228),
 )
-TIP = 0.5  # length of a tip
+TIP = 0.44  # length of a tip
 Pen = ImageDraw.ImageDraw
 
 
