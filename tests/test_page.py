@@ -111,4 +111,4 @@ def test_long_names_and_intervals_may_be_broken_and_an_empty_column_is_left_out(
     rows = {"rl_long": {"evidence_recall": "0.50 [0.25, 0.75]", "tg": None, "x": 1.0}, "sft": {"tg": None, "x": 2.0}}
     page = page_of(tmp_path, *shown(pictures.table, rows))
     assert "<td>0.50 <small>[0.25, 0.75]</small></td>" in page
-    assert "evidence_<wbr>recall</th>" in page and "rl_<wbr>long</th>" in page and ">tg</th>" not in page
+    assert "evidence_<wbr/>recall</th>" in page and "rl_<wbr/>long</th>" in page and ">tg</th>" not in page

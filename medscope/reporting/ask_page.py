@@ -38,9 +38,9 @@ h1 { font-size: 1.4rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; margin
 .warning { border-left: .3rem solid var(--look); padding: .4rem 1rem; background: var(--soft) }
 .facts { font-size: .85rem; opacity: .8 } .thought { white-space: pre-wrap; overflow-wrap: anywhere; max-width: 45rem }
 .frames { display: flex; flex-wrap: wrap; gap: .3rem } figure { margin: 0; font-size: .7rem; text-align: center }
-.frames img { height: 6rem; display: block } video { max-width: 100%; max-height: 22rem; background: #000 }
+.frames img { height: 6rem; display: block } video { width: min(100%, 32rem); max-height: 22rem; background: #000 }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; background: var(--soft); padding: .5rem }
-svg { width: 100%; height: auto } svg text { fill: var(--ink); font: 11px system-ui, sans-serif }
+svg { width: 100%; height: auto } svg text { fill: var(--ink); font: 17px system-ui, sans-serif }
 .track { fill: var(--soft) } .skim { stroke: var(--ink); opacity: .45 } .look { fill: var(--look) }
 .named { fill: var(--named) } .marked { fill: var(--ink); opacity: .6 }
 """
