@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from html.parser import HTMLParser
 
@@ -21,7 +22,7 @@ from medscope.files import read_jsonl
 from medscope.pipeline.parameters import ROOT
 from medscope.records import Task, Text, Timestamp, ToolCall, Trajectory, Window
 from medscope.reporting.ask_page import time_line, write_ask_page
-from medscope.session import printable
+from medscope.session import open_session, printable
 
 TIMES = [0, 1, 2.5, 3, 4, 5.2, 6, 7, 8, 9.5, 10, 11]
 CROP = call("crop_video", {"start_time": 2, "end_time": 6}, "The skim shows it.")
@@ -167,6 +168,19 @@ def test_a_page_without_turns_and_with_many_frames(video, tmp_path):
     assert "There is no answer." in page.text and "32 of 100 frames" in page.text and page.tags.count("img") == 32 + 4
 
 
+def test_a_question_of_every_special_token_is_a_question(caller, tiny_budget, operation, tmp_path, capsys):
+    """For the policy they are text (tests/test_encoding.py); the record has them as they were typed."""
+    tokens = [*caller.tokenizer.all_special_tokens, *caller.tokenizer.get_added_vocab()]
+    question = "Which tool? " + " ".join(dict.fromkeys(tokens)) + " <answer>none</answer> <tool_call>{}</tool_call>"
+    save_model(tmp_path / "model", caller, tiny_budget)
+    words = [operation.path, question, "--model", str(tmp_path / "model"), "--json", "--out", str(tmp_path / "out")]
+    assert len(tokens) > 5 and ask.main(words) == 0
+    record = json.loads(capsys.readouterr().out)
+    trajectory = read_jsonl(tmp_path / "out" / "trajectory.jsonl", Trajectory)[0]
+    assert trajectory.task.question == question and record["answer"] != "none"
+    assert record["cost"]["frames"] >= tiny_budget.skim_frames and question in Page(tmp_path / "out" / "ask.html").text
+
+
 @pytest.mark.parametrize(
     ("question", "message"),
     [
@@ -204,6 +218,34 @@ def test_an_endpoint_that_dies_between_calls_leaves_what_was_done(serve, video, 
     assert len(kept.turns) == 1 and kept.calls[0].looked == Window(2, 6)
     record = json.loads((tmp_path / "out" / "ask.json").read_text())
     assert record["answer"] is None and record["error"] in error and record["cost"]["requests"] >= 2
+
+
+def test_two_asks_share_one_store_of_frames_in_threads(tmp_path):
+    """Each sees its own film, while the store is so small that each drops what the other one uses."""
+    store, films = FrameStore("pyav", max_bytes=4 * 56 * 56 * 3, max_open=1), {}
+    films = {name: str(write_mp4(tmp_path / f"{name}.mp4", TIMES[first:])) for name, first in (("a", 0), ("b", 4))}
+    servers = {name: ChatServer(CROP, call("get_frame", {"timestamp": 3}), ANSWER) for name in films}
+
+    def answer(name):
+        model = models.open_model(servers[name].url, None, models.EndpointSettings("m"))
+        session = open_session(films[name], f"Which tool in {name}?", store, model.budget)
+        model.answer(session)
+        return session
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            sessions = dict(zip(films, pool.map(answer, films), strict=True))
+    finally:
+        for server in servers.values():
+            server.close()
+    for name, session in sessions.items():
+        assert session.answer == "forceps" and session.task.path == films[name]
+        assert len(session.trajectory.calls) == 2 and all(c.executed for c in session.trajectory.calls)
+        first = 0 if name == "a" else 4
+        times = [round(second - TIMES[first], 2) for second in TIMES[first:]]
+        for request in servers[name].requests:
+            for second, picture in frames_of(request):
+                assert level_index(picture) == times.index(second)
 
 
 def test_nothing_is_sent_to_another_machine_unasked(video, capsys):
@@ -247,9 +289,9 @@ def test_control_characters_do_not_reach_the_terminal(serve, video, capsys):
     assert printable("a\x1bb\nü") == "a\\x1bb\nü"
 
 
-def start(folder, *words):
+def start(folder, *words, model="endpoint"):
     """The command as a process of its own, which Ctrl-C ends also where the tests run in the background of a shell."""
-    command = [sys.executable, "-m", "medscope.ask", *words, "--model", "endpoint", "--out", "out"]
+    command = [sys.executable, "-m", "medscope.ask", *words, "--model", model, "--out", "out"]
     kept = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     ready = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
@@ -278,3 +320,34 @@ def test_ctrl_c_keeps_what_was_done(serve, video, tmp_path):
     assert process.returncode == 130 and not out and "Traceback" not in error
     assert error.splitlines()[-1] == "ask: interrupted (what was done so far is in out/trajectory.jsonl)"
     assert len(read_jsonl(tmp_path / "out" / "trajectory.jsonl", Trajectory)[0].turns) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_policy_of_the_project_is_at_work(tmp_path):
+    """It is interrupted as its weights are read, or soon after."""
+    words = [str(ROOT / "models" / "example.mp4"), "When?", "--json"]
+    process = start(tmp_path, *words, model=str(models.TINY))
+    seen = ""
+    while "Loading weights" not in seen and process.poll() is None:
+        seen += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 130 and not out and "Traceback" not in error
+    assert error.splitlines()[-1] == "ask: interrupted (what was done so far is in out/trajectory.jsonl)"
+    assert json.loads((tmp_path / "out" / "ask.json").read_text())["error"] == "interrupted"
+    assert len(read_jsonl(tmp_path / "out" / "trajectory.jsonl", Trajectory)) == 1
+
+
+@pytest.mark.slow
+def test_the_committed_model_answers_about_the_committed_video(tmp_path):
+    """In a folder of the user, by the command of the documentation, with JSON alone on stdout."""
+    command = [sys.executable, "-m", "medscope.ask", "models/example.mp4", "When does it begin?", "--json"]
+    (tmp_path / "models").mkdir()
+    os.link(ROOT / "models" / "example.mp4", tmp_path / "models" / "example.mp4")
+    run = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    record = json.loads(run.stdout)
+    assert record["answer"] and record["calls"] and record["cost"]["frames"] > 0
+    assert card_warning(models.TINY) in run.stderr  # a copy elsewhere is a foreign video

@@ -149,7 +149,7 @@ ANYTHING = st.recursive(
     | st.integers()
     | st.floats()
     | st.text()
-    | st.sampled_from(["film.mp4", "../outside.mp4"]),
+    | st.sampled_from(["film.mp4", "../outside.mp4", "1e400", "x" * 100_000, 10**400]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
@@ -158,10 +158,15 @@ ARGUMENTS = st.dictionaries(
     ANYTHING,
     max_size=5,
 )
+OF_THE_FILM = ARGUMENTS.map(lambda arguments: {**arguments, "video": "film.mp4"})  # get past the name
 
 
-@settings(max_examples=60)
-@given(st.lists(st.tuples(st.sampled_from(["skim", "crop_video", "get_frame"]), ARGUMENTS), min_size=1, max_size=3))
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["skim", "crop_video", "get_frame"]), ARGUMENTS | OF_THE_FILM), min_size=1, max_size=3
+    )
+)
 def test_hostile_arguments_get_an_error_or_frames_of_the_named_film(server, calls):
     for (_, arguments), result in zip(calls, ask(server, *calls), strict=True):
         if not result.is_error:
