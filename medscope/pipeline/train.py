@@ -60,7 +60,9 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     p, place = parameters, Layout(parameters["folder"])
     suite = Suite(place.suite)
     durations = {recording.video: recording.duration for recording in suite.recordings}
-    trajectories = retell(suite.trajectories, p["trajectories"], durations, p["seed"])
+    trajectories = suite.trajectories  # which stay on disk; a baseline's are told anew, in memory
+    if p["trajectories"] != "tools":
+        trajectories = retell(trajectories, p["trajectories"], durations, p["seed"])
     policy = load_policy(place.checkpoint("warm_up"), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
     build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p))
     training, held_out = map(build.fitting, trajectory_records(trajectories))

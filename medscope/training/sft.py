@@ -16,6 +16,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from medscope.agents.policy import Policy
+from medscope.suite.lazy import Joined
 from medscope.training.examples import Example, LazyExamples, collate, trajectory_example, warm_up_example
 from medscope.training.precision import check_precision
 from medscope.training.processes import share
@@ -85,7 +86,7 @@ def fine_tune(
         seed=seed,
         data_seed=seed,
     )
-    examples = LazyExamples([*training, *held_out], build)
+    examples = LazyExamples(Joined(training, held_out), build)
     numbers = list(range(len(examples)))  # TRL takes Arrow tables only: its rows are the numbers of examples
     trainer = ResumableSFTTrainer(
         policy.model,
