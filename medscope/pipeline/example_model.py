@@ -108,8 +108,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", help="id of the task whose video and question come with it (default: chosen)")
     parser.add_argument("--folder", type=Path, default=ROOT / "models")
     options = parser.parse_args(words)
-    parameters = stage_parameters("ga_grpo")
+    parameters, source = stage_parameters("ga_grpo"), stage_parameters("synthesize_data")["source"]
     try:
+        if source != "rendered":
+            raise ValueError(f"the card says that the model has seen rendered videos only; params.yaml has {source}")
         task = choose(read_jsonl(options.predictions, Prediction), options.task).task
         video, budget, seed = ROOT / task.path, tool_budget(parameters), parameters["seed"]
         size = write_example(options.checkpoint, video, task.question, budget, seed, options.folder)
