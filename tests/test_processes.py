@@ -9,9 +9,10 @@ from transformers import set_seed
 from medscope.agents.encoding import TokenSpan
 from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore
+from medscope.ranks import process_count, share
 from medscope.rewards import RewardSettings
 from medscope.training import ga_grpo, update
-from medscope.training.processes import on_processes, process_count, share
+from medscope.training.processes import on_processes
 from medscope.training.sft import Example, fine_tune
 
 

@@ -31,7 +31,7 @@ class KillAt(TrainerCallback):
             raise Killed
 
 
-def trained(scratch, monkeypatch, kill_at=None, base=None):
+def trained(scratch, monkeypatch, kill_at=None, base=None, lengths=None):
     """The tiny policy (LoRA on the checkpoint `base`) after `STEPS` on invented sentences, and its log."""
     set_seed(0)
     policy = load_policy(base, lora_rank=4) if base else tiny_policy(seed=0)
@@ -49,7 +49,7 @@ def trained(scratch, monkeypatch, kill_at=None, base=None):
             patch.setattr("medscope.training.sft.show_as_text", lambda trainer: trainer.add_callback(KillAt(kill_at)))
         log = fine_tune(
             policy, examples, examples[:4], lambda example: example, scratch, STEPS, 4, 1e-2,
-            warm_up_steps=1, save_steps=SAVED,
+            warm_up_steps=1, save_steps=SAVED, lengths=lengths,
         )  # fmt: skip
     return policy.model.state_dict(), log
 
@@ -70,6 +70,16 @@ def test_a_killed_trainer_ends_in_the_same_weights_and_log(uninterrupted, step, 
         assert torch.equal(value, weights[name]), name
     losses = [row["loss"] for row in whole_log if "loss" in row]
     assert len(losses) == STEPS and [row["loss"] for row in log if "loss" in row] == losses
+
+
+def test_examples_grouped_by_length_go_on_in_their_order(uninterrupted, tmp_path, monkeypatch):
+    lengths = [number % 7 for number in range(24)]
+    whole, _ = trained(tmp_path / "whole", monkeypatch, lengths=lengths)
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", monkeypatch, kill_at=SAVED, lengths=lengths)
+    resumed, _ = trained(tmp_path / "killed", monkeypatch, lengths=lengths)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert any(not torch.equal(value, uninterrupted[0][name]) for name, value in whole.items()), "another order"
 
 
 def test_lora_resumes_to_the_same_weights(tmp_path, monkeypatch):

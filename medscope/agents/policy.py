@@ -147,12 +147,15 @@ class Policy:
     def forget_features(self) -> None:
         self.feature_cache.clear()
 
-    def save(self, folder: str | Path) -> Path:
-        """Write model (safetensors only) and processor; the folder appears whole or not at all."""
+    def save(self, folder: str | Path, weights: dict[str, torch.Tensor] | None = None) -> Path:
+        """Write model (safetensors only) and processor; the folder appears whole or not at all.
+
+        `weights` (by name) are written instead of the model's own, which FSDP2 may have sharded.
+        """
         folder = Path(folder)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        self.model.save_pretrained(part, safe_serialization=True)
+        self.model.save_pretrained(part, state_dict=weights, safe_serialization=True)
         self.processor.save_pretrained(part)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from medscope.pipeline.checks import problems
+from medscope.ranks import local_process_count, local_process_index
 
 if TYPE_CHECKING:
     from medscope.environment import ToolBudget
@@ -84,16 +85,18 @@ def begin(stage: str, notebook: dict[str, Any]) -> Parameters:
 def prepare_process() -> None:
     """Work from the repository root, with torch pinned to the cores and the GPU of this process.
 
-    More threads than cores make small models ten times slower. Of several processes each takes the GPU of its own
-    number, or all of them would load their model to the first.
+    More threads than cores make small models ten times slower. Of several processes on a machine each takes the GPU of
+    its own number there, or all of them would load their model to the first. Raises RuntimeError for too few GPUs.
     """
     import torch
 
     os.chdir(ROOT)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    torch.set_num_threads(max(1, cores // local_process_count()))
+    if gpus := torch.cuda.device_count():
+        if gpus < local_process_count():
+            raise RuntimeError(f"{local_process_count()} processes on this machine, which has {gpus} GPUs")
+        torch.cuda.set_device(local_process_index())
 
 
 def tool_budget(parameters: Mapping[str, Any]) -> "ToolBudget":

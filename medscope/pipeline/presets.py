@@ -57,6 +57,14 @@ def laid_over(names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def of_stage(names: Sequence[str], stage: str) -> list[str]:
+    """The presets as `name=value` of one stage, from weak to strong: what it takes of `world`, then its own section."""
+    chosen, declared = laid_over(names), declared_parameters(notebook_of(stage))
+    given = [(*name.partition(".")[::2], value) for name, value in chosen.items()]
+    shared = [f"{name}={value}" for section, name, value in given if section == WORLD and name in declared]
+    return shared + [f"{name}={value}" for section, name, value in given if section == stage]
+
+
 def words(chosen: Mapping[str, Any]) -> Iterable[str]:
     """What `dvc exp run` is told; `++` also sets a value that a stage has from `world` so far."""
     for name, value in chosen.items():

@@ -4,10 +4,14 @@
     python -m medscope.pipeline.stage ga_grpo steps=50 variant=try       one stage, two changes
     python -m medscope.pipeline.stage ga_grpo --with baselines.plain_grpo variant=baselines/plain_grpo
     python -m medscope.pipeline.stage --smoke all                        the whole chain at smoke scale, in smoke/
+    torchrun --nnodes 2 .. -m medscope.pipeline.stage ga_grpo            on several machines (docs/scaling.md)
 
 Only DVC (`dvc repro`) and `--in-place` write the pipeline's own files, every other run below runs/. The launcher keeps
 the executed notebook and a page of it in outputs/<run>/ and opens one MLflow run. It shows the notebook's own progress.
 Of a failure it says the cause in its last lines; the trace is in the executed notebook.
+
+Under torchrun the first process does all that, and `processes` is the number that torchrun has started. The others do
+what the notebook calls by `on_processes`, on a folder that all machines share.
 """
 
 import argparse
@@ -30,6 +34,8 @@ from medscope.pipeline.parameters import (
     read_parameters,
     stage_parameters,
 )
+from medscope.pipeline.presets import of_stage
+from medscope.ranks import is_first_process, process_count
 
 
 class StageFailed(RuntimeError):
@@ -159,6 +165,10 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.ArgumentParser, 
         "--with", dest="overlays", metavar="section.name", action="append", default=[],
         help="lay these values of params.yaml over the stage's, e.g. ablation_overrides.no_modulation (repeatable)",
     )  # fmt: skip
+    parser.add_argument(
+        "--preset", dest="presets", metavar="name", action="append", default=[],
+        help="lay a file of presets/ over params.yaml and --with, e.g. qwen2.5-vl-7b (repeatable)",
+    )  # fmt: skip
     parser.add_argument("--smoke", action="store_true", help="the notebook's own small values, in smoke/")
     parser.add_argument("--in-place", action="store_true", help="write the pipeline's own files, not below runs/")
     return parser, parser.parse_intermixed_args(words)
@@ -167,10 +177,14 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.ArgumentParser, 
 def planned(arguments: argparse.Namespace) -> list[Parameters]:
     """The runs that the command line asks for; StageError for what cannot be."""
     if arguments.stage != "all":
-        return [stage_parameters(arguments.stage, arguments.overrides, arguments.overlays, arguments.smoke)]
+        started = [f"processes={process_count()}"] if process_count() > 1 else []
+        overrides = [*of_stage(arguments.presets, arguments.stage), *arguments.overrides, *started]
+        return [stage_parameters(arguments.stage, overrides, arguments.overlays, arguments.smoke)]
+    if process_count() > 1:
+        raise StageError("`all` runs in one process; under torchrun name one stage")
     if not arguments.smoke:
         raise StageError("`all` is for --smoke; the real chain is `dvc repro`")
-    if arguments.overrides or arguments.overlays:
+    if arguments.overrides or arguments.overlays or arguments.presets:
         raise StageError("`--smoke all` takes no changes; name a stage")
     return smoke_chain()
 
@@ -184,6 +198,12 @@ def main() -> None:
         parser.error(str(error))
     if arguments.in_place:
         os.environ[IN_PLACE] = "1"
+    if process_count() > 1:
+        from medscope.training import processes  # here, so that the launcher starts without torch
+
+        if not is_first_process():
+            return processes.follow()
+        store = processes.lead()
     for parameters in chain:
         print(f"== {run_name(parameters)}", flush=True)
         if parameters["folder"] == "." and not runs_in_place():
@@ -195,6 +215,8 @@ def main() -> None:
                 print(run(parameters), flush=True)
         except StageFailed as error:
             sys.exit(f"stage {run_name(parameters)} failed\n{error}")
+    if process_count() > 1:
+        processes.dismiss_followers(store)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What notebooks 02 to 04 run, in one process or in several: read a checkpoint and the suite, train, save a checkpoint.
+"""What notebooks 01 to 04 run, in one process or in several: make the suite; read a checkpoint, train, save one.
 
 `on_processes(parameters["processes"], train_sft, parameters, scratch)` calls one of these in every process. Each reads
 everything from disk. `parameters` are those of `begin`, `scratch` is the folder of resume checkpoints, computed once in
@@ -6,23 +6,29 @@ the notebook's process. A training that has finished is not repeated: its last c
 Returned is the trainer's log.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from medscope.agents.policy import load_policy, tiny_policy
+from medscope.agents.policy import Policy, load_policy, tiny_policy
 from medscope.agents.vllm_engine import VLLMEngine, make_engine
-from medscope.environment import FrameStore
+from medscope.environment import FrameStore, ToolBudget
 from medscope.evaluation.judge import make_judge
 from medscope.pipeline.layout import Layout
 from medscope.pipeline.parameters import prepare_process, tool_budget
+from medscope.ranks import is_first_process, share
 from medscope.rewards import RewardSettings
+from medscope.sources.source import Source
+from medscope.suite.build import build_suite
 from medscope.suite.retelling import retell
 from medscope.suite.suite import Suite
 from medscope.training import ga_grpo
 from medscope.training.examples import ExampleBuilder, clip_records, trajectory_records, warm_up_records
-from medscope.training.processes import is_first_process, share
+from medscope.training.order import estimated_tokens
 from medscope.training.sft import fine_tune
+from medscope.training.sharded import whole_state
 
 Log = list[dict[str, float]]
 
@@ -31,6 +37,29 @@ def _tuning(p: dict[str, Any]) -> dict[str, Any]:
     """What all trainers are told by parameters of the same meaning."""
     names = ("learning_rate", "gradient_accumulation", "save_steps", "seed", "gradient_checkpointing")
     return {**{name: p[name] for name in names}, "bf16": p["dtype"] == "bfloat16"}
+
+
+def _lengths(policy: Policy, p: dict[str, Any], records: Sequence[Any], suite: Suite) -> list[int] | None:
+    """About the tokens of every record's example, where batches are to be grouped by them."""
+    if not p["group_by_length"]:
+        return None
+    durations = {recording.video: recording.duration for recording in suite.recordings}
+    return [estimated_tokens(policy, record, durations, tool_budget(p)) for record in records]
+
+
+def _save(policy: Policy, folder: Path) -> None:
+    """Write the checkpoint in the first process; all must call it, for each may hold a part of the weights."""
+    weights = whole_state(policy.model)
+    if is_first_process():
+        policy.save(folder, weights)
+
+
+def make_suite(
+    folder: Path, source: Source, decoder: str, budget: ToolBudget, settings: dict[str, Any]
+) -> Counter[str]:
+    """`build_suite` with these settings, each process with a store of frames of its own."""
+    prepare_process()
+    return build_suite(folder, source, FrameStore(decoder), budget, **settings)
 
 
 def train_warm_up(parameters: dict[str, Any], scratch: Path) -> tuple[Log, Log]:
@@ -48,9 +77,9 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> tuple[Log, Log]:
         ("frames", p["steps"], p["batch_size"]),
     ):
         training, held_out = map(build.fitting, warm_up_records(suite, captioned=name == "captions"))
-        logs.append(fine_tune(policy, training, held_out, build, scratch / name, steps, batch_size, **_tuning(p)))
-    if is_first_process():
-        policy.save(place.new_checkpoint("warm_up"))
+        tuning = {**_tuning(p), "lengths": _lengths(policy, p, training, suite)}
+        logs.append(fine_tune(policy, training, held_out, build, scratch / name, steps, batch_size, **tuning))
+    _save(policy, place.new_checkpoint("warm_up"))
     return logs[0], logs[1]
 
 
@@ -69,9 +98,10 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     clips = build.fitting(clip_records(suite, p["captioned_clips"]))
     if is_first_process():
         print(f"{len(training)} trajectories, {len(held_out)} held out, {len(clips)} captioned clips")
-    history = fine_tune(policy, training + clips, held_out, build, scratch, p["steps"], p["batch_size"], **_tuning(p))
-    if is_first_process():
-        policy.save(place.new_checkpoint(p["variant"]))
+    training, tuning = training + clips, _tuning(p)
+    tuning["lengths"] = _lengths(policy, p, training, suite)
+    history = fine_tune(policy, training, held_out, build, scratch, p["steps"], p["batch_size"], **tuning)
+    _save(policy, place.new_checkpoint(p["variant"]))
     return history
 
 
@@ -104,8 +134,7 @@ def train_grpo(parameters: dict[str, Any], scratch: Path) -> Log:
     )
     if isinstance(engine, VLLMEngine):
         engine.close()
-    if is_first_process():
-        policy.save(place.new_checkpoint(p["variant"]))
+    _save(policy, place.new_checkpoint(p["variant"]))
     return history
 
 

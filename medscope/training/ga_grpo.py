@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import TrainingArguments, set_seed
+from trl.models.utils import _ForwardRedirection
 
 from medscope.agents.policy import Policy
 from medscope.agents.rollout import Rollout, generate
@@ -33,13 +34,14 @@ from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudge
 from medscope.environment.grammar import parse_answer
 from medscope.evaluation.judge import Judge, exact
 from medscope.modulation import Modulation, modulated_advantages
+from medscope.ranks import process_count, share
 from medscope.records import Task
 from medscope.rewards import Reward, RewardSettings, reward
 from medscope.training.experience import Experience
 from medscope.training.precision import check_precision
-from medscope.training.processes import process_count, share
 from medscope.training.progress import show_as_text
 from medscope.training.resume import Resumable
+from medscope.training.sharded import whole_weights
 from medscope.training.tracking import run_metrics
 from medscope.training.update import completion_logps, importance, policy_loss
 
@@ -79,6 +81,12 @@ class GAGRPOTrainer(Resumable):
             processing_class=policy.processor,
             callbacks=run_metrics(),
         )
+        self.sampling_is_exact &= self.accelerator.mixed_precision == "no"
+        if self.is_fsdp_enabled and not (arguments.activation_checkpointing and engine is generate):
+            raise ValueError(
+                "weights sharded by FSDP2 need gradient_checkpointing: true and engine: medscope; set both, or start "
+                "with torchrun instead of the accelerate file"
+            )
 
     def sample(self, tasks: list[Task]) -> list[Rollout]:
         """`num_generations` rollouts in a row for every task, at the training temperature."""
@@ -133,23 +141,21 @@ class GAGRPOTrainer(Resumable):
         return batches, None
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], **_: Any) -> torch.Tensor:
-        """Sample all micro-batches of the update with its first one; the loss of this one."""
+        """The loss of one micro-batch, computed inside the forward of the wrapped model: DDP and FSDP2 then know of it,
+        although it calls the model's parts."""
+        return _ForwardRedirection()(model, self.accelerator.unwrap_model(model), self._loss_of_next, inputs)
+
+    def _loss_of_next(self, _: dict[str, Any]) -> torch.Tensor:
+        """Sample all micro-batches of the update with its first one; the loss of the next one."""
         if not self.collected:
-            self.collected.extend(self.collect(tasks) for tasks in self.coming)
+            with whole_weights(self.policy.model):
+                self.collected.extend(self.collect(tasks) for tasks in self.coming)
             self.tokens = float(sum(experience.tokens for experience in self.collected))
             if process_count() > 1:  # whose gradients are averaged, not added
                 mine = torch.tensor(self.tokens, device=self.args.device)
                 self.tokens = float(self.accelerator.reduce(mine, "mean"))
-        return self.update_loss(self.collected.popleft(), self.tokens)
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Average the gradients of the processes: the loss calls the model's parts, which DDP does not notice."""
-        loss = super().training_step(*args, **kwargs)
-        if process_count() > 1 and self.accelerator.sync_gradients:
-            for parameter in self.model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
-        return loss
+        with whole_weights(self.policy.base.model.visual):  # a frame may be missing in the cache of one process
+            return self.update_loss(self.collected.popleft(), self.tokens)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the means (`_max`: the largest) of all processes since the last log, so that every term has its curve."""

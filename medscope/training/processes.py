@@ -1,4 +1,8 @@
-"""Training on several processes of one machine: the same call from a notebook and from the command line.
+"""Several processes: the same call from a notebook, from the command line and under torchrun, on one machine or many.
+
+A notebook calls `on_processes(processes, train_sft, ..)`. Alone, it starts so many processes on its machine. Under
+`torchrun --nnodes N -m medscope.pipeline.stage sft` they run already: the notebook is executed by the first, the others
+`follow` it, and each runs what it calls. Calls pass through a store that the first process holds beside its notebook.
 
 Each process sets its own threads and GPU (`pipeline.parameters.prepare_process`).
 
@@ -6,21 +10,36 @@ Not by accelerate's `notebook_launcher`: it forks the kernel, which threads and 
 once bitsandbytes is imported. torch's launcher starts fresh processes, in which transformers' Trainer finds its group.
 """
 
+import itertools
 import os
+import pickle
 import signal
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.distributed import TCPStore
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from medscope.ranks import LONGEST_WAIT, process_count
+
+CALLS = "medscope/calls"  # of the store: how many calls the notebook has made; the n-th is in CALLS/n
+HELD = "TORCHELASTIC_USE_AGENT_STORE"  # "True" where the store is held already, so that torch's groups use it as well
 
 
 def on_processes(processes: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` in this process, or in so many new ones (a GPU each, or gloo); what the first returns.
+    """`function(*arguments)` in this process, or in so many (a GPU each, or gloo); what the first of them returns.
 
-    Raises ValueError for more processes than GPUs, and what failed in a process as its `ChildFailedError`.
+    Raises ValueError for more processes than GPUs, and under torchrun for another number than it has started. What
+    failed in a process that was started here is raised as its `ChildFailedError`.
     """
+    started = process_count()
+    if started > 1:
+        if processes != started:
+            raise ValueError(f"processes={processes}, the launcher has started {started}; give it that number")
+        _ask_followers(_connected(held_here=False), (function, arguments))
+        return function(*arguments)
     if processes == 1:
         return function(*arguments)
     gpus = torch.cuda.device_count()
@@ -44,18 +63,51 @@ def on_processes(processes: int, function: Callable[..., Any], *arguments: Any) 
             signal.signal(number, handler)
 
 
-def process_count() -> int:
-    """Processes that train together (1 outside `on_processes`)."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+def lead() -> TCPStore:
+    """Hold the store of this launch: what the first process does under torchrun before its notebook begins."""
+    store = _store(held_here=True)
+    os.environ[HELD] = "True"  # for the notebook's kernel
+    return store
 
 
-def is_first_process() -> bool:
-    """Whether this one writes the results."""
-    return int(os.environ.get("RANK", 0)) == 0
+def follow() -> None:
+    """What every other process does under torchrun: each call of the notebook, until `dismiss_followers`.
+
+    When the first process dies, its store goes with it, and torch's launcher ends or restarts all.
+    """
+    store = _store(held_here=False)
+    for number in itertools.count():
+        call = pickle.loads(store.get(f"{CALLS}/{number}"))  # waits for it
+        if call is None:
+            return
+        function, arguments = call
+        function(*arguments)
 
 
-def share(name: str, size: int) -> int:
-    """This process's part of a global batch; ValueError naming the parameter if it cannot be shared evenly."""
-    if size % process_count():
-        raise ValueError(f"{name}={size} cannot be shared by {process_count()} processes; choose a multiple")
-    return size // process_count()
+def dismiss_followers(store: TCPStore) -> None:
+    """End the `follow` of the other processes, when the notebook has ended."""
+    _ask_followers(store, None)
+
+
+def _ask_followers(store: TCPStore, call: tuple[Callable[..., Any], tuple[Any, ...]] | None) -> None:
+    """Leave a call where `follow` finds it."""
+    store.set(f"{CALLS}/{store.add(CALLS, 1) - 1}", pickle.dumps(call))
+
+
+def _store(held_here: bool) -> TCPStore:
+    """The store at the address that torch's launcher has told all processes; another one after every restart.
+
+    The launcher could hold it itself. torch 2.13 then tells its address only once, and a node that was started again
+    never learns it: RuntimeError that says how to switch that off.
+    """
+    if os.environ.get(HELD) != "False":
+        raise RuntimeError(
+            "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun --rdzv-backend c10d (docs/scaling.md): "
+            "otherwise a node that fails cannot come back"
+        )
+    return _connected(held_here)
+
+
+def _connected(held_here: bool) -> TCPStore:
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(address, port, is_master=held_here, timeout=LONGEST_WAIT)

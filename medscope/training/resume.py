@@ -1,10 +1,11 @@
 """Continue a trainer after a kill, from its newest whole checkpoint, and keep a single process on a single GPU.
 
-Input: the folder of resume checkpoints (`output_dir`). SFT ends in the very weights of an uninterrupted run. GA-GRPO
-ends in the same weights to rounding: frame features that were cached before the kill are computed again in other
-batches, whose sums differ in the last bits. A finished training is loaded, never repeated.
+Input: the folder of resume checkpoints (`output_dir`), which all machines share. SFT ends in the very weights of an
+uninterrupted run. GA-GRPO ends in the same weights to rounding: frame features that were cached before the kill are
+computed again in other batches, whose sums differ in the last bits. A finished training is loaded, never repeated.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ import torch
 from peft import PeftModel
 from transformers import Trainer, TrainerState, TrainingArguments
 
+from medscope.ranks import gathered, is_first_process
+
+PARTS = "parts"  # below `output_dir`: checkpoints that are being written
+
 
 def last_checkpoint(scratch: str | Path) -> str | None:
-    """The newest whole checkpoint below `scratch`, or None. One cut off by a kill lacks its state file: skipped."""
-    whole = [state.parent for state in Path(scratch).glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda folder: int(folder.name.split("-")[1]))) if whole else None
+    """The newest checkpoint below `scratch`, or None; one cut off by a kill is still among the parts."""
+    whole = [folder.parent for folder in Path(scratch).glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=_step)) if whole else None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 class Resumable(Trainer):
@@ -29,9 +38,10 @@ class Resumable(Trainer):
     def train_or_continue(self) -> list[dict[str, float]]:
         """Train to `max_steps`, from the last checkpoint of `output_dir` if there is one; returns the whole log.
 
-        A checkpoint of the last step is only loaded: transformers would train one step more.
+        The first process chooses the checkpoint for all. One of the last step is only loaded: transformers would train
+        one step more.
         """
-        checkpoint = last_checkpoint(self.args.output_dir)
+        checkpoint = gathered(last_checkpoint(self.args.output_dir))[0]
         if checkpoint:
             state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
             if state.global_step >= self.args.max_steps:
@@ -41,6 +51,25 @@ class Resumable(Trainer):
         self.train(resume_from_checkpoint=checkpoint)
         return self.state.log_history
 
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write among the parts, and move it once every process has written its share: it is there whole or not at all.
+
+        transformers writes in place, the state of the first process before the random states of the others.
+        """
+        scratch = Path(self.args.output_dir)
+        self.args.output_dir = str(scratch / PARTS)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.output_dir = str(scratch)
+        gathered(None)  # all have written
+        if is_first_process():
+            written = scratch / PARTS / f"checkpoint-{self.state.global_step}"
+            older = list(scratch.glob("checkpoint-*"))
+            written.rename(scratch / written.name)
+            for folder in older:
+                shutil.rmtree(folder)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> Any:
         """Load every weight, strictly.
 
@@ -48,7 +77,7 @@ class Resumable(Trainer):
         `model.visual.`), and goes on with a warning and without the weights.
         """
         model = model or self.model
-        if isinstance(model, PeftModel):
+        if isinstance(model, PeftModel) or self.is_fsdp_enabled:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = type(model).from_pretrained(resume_from_checkpoint, use_safetensors=True, dtype=model.dtype)
         return model.load_state_dict(saved.state_dict(), strict=True)

@@ -4,7 +4,7 @@ Input: a policy and records of the suite (see `examples`). Output: the policy tr
 Run by notebooks 02 and 03, or `python -m medscope.pipeline.stage warm_up` and `.. sft`. Frames are decoded and texts
 tokenised when a batch needs them.
 
-Simplified: rows are padded, not packed; no length grouping, so that batches depend on the seed alone.
+Simplified: rows are padded, not packed. Examples come in random order, or with `lengths` those of like length together.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.utils.data import Sampler
 from trl import SFTConfig, SFTTrainer
 
 from medscope.agents.policy import Policy
+from medscope.ranks import share
 from medscope.suite.lazy import Joined
 from medscope.training.examples import Example, LazyExamples, collate, trajectory_example, warm_up_example
+from medscope.training.order import WholeOrder, grouped_by_length
 from medscope.training.precision import check_precision
-from medscope.training.processes import share
 from medscope.training.progress import show_as_text
 from medscope.training.resume import Resumable
 from medscope.training.tracking import run_metrics
@@ -28,7 +30,12 @@ __all__ = ["Example", "collate", "fine_tune", "trajectory_example", "warm_up_exa
 
 
 class ResumableSFTTrainer(Resumable, SFTTrainer):
-    """TRL's trainer, continued after a kill."""
+    """TRL's trainer, continued after a kill; reads its examples in `order` if it is given one."""
+
+    order: Sequence[int] | None = None
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
+        return super()._get_train_sampler(train_dataset) if self.order is None else WholeOrder(self.order)
 
 
 def fine_tune(
@@ -48,11 +55,13 @@ def fine_tune(
     seed: int = 0,
     bf16: bool = False,
     gradient_checkpointing: bool = False,
+    lengths: Sequence[int] | None = None,
 ) -> list[dict[str, float]]:
     """Train in place with AdamW and a cosine schedule, resuming from `scratch` after a kill; returns the log.
 
     `training` and `held_out` are records of which `build` makes examples when they are needed. `batch_size` is that of
-    all processes together. Raises ValueError where it cannot be shared by the processes, and where the learning rate is
+    all processes together. With `lengths`, about the tokens of every training record, a batch holds examples of like
+    length. Raises ValueError where it cannot be shared by the processes, and where the learning rate is
     too small for the weights' precision.
     """
     check_precision(policy, learning_rate)
@@ -99,6 +108,8 @@ def fine_tune(
     )
     # The mean over the tokens of all processes and accumulated batches: TRL's loss can, Qwen2.5-VL's own could not.
     trainer.model_accepts_loss_kwargs = True
+    if lengths is not None:
+        trainer.order = grouped_by_length(lengths, batch_size * gradient_accumulation, steps, seed)
     show_as_text(trainer)
     history = trainer.train_or_continue()
     policy.forget_features()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
+from trl.models.utils import _ForwardRedirection
 
 from medscope.agents.context import Context, embed, rope_positions
 from medscope.agents.encoding import TokenSpan
@@ -61,9 +62,21 @@ def token_logps(
     """Log-probabilities of the targets and entropies, [tokens] each, from hidden states [tokens, hidden].
 
     By chunks of LOGIT_ELEMENTS, whose logits the backward pass makes again. What fits into one chunk is computed
-    directly.
+    directly. All chunks are one call of the head: its weights may be sharded (`sharded`).
     """
     suppressed = torch.tensor(list(suppressed_tokens), dtype=torch.long, device=hidden_TD.device)
+    return _ForwardRedirection()(
+        lm_head, lm_head, _logps_by_chunks, hidden_TD, targets_T, lm_head, temperature, suppressed
+    )
+
+
+def _logps_by_chunks(
+    hidden_TD: torch.Tensor,
+    targets_T: torch.Tensor,
+    lm_head: torch.nn.Module,
+    temperature: float,
+    suppressed: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     size = max(1, LOGIT_ELEMENTS // lm_head.weight.shape[0])
     if len(hidden_TD) <= size:
         return _chunk_logps(lm_head, hidden_TD, targets_T, temperature, suppressed)
@@ -85,7 +98,7 @@ def _chunk_logps(
     temperature: float,
     suppressed: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    logits_TV = lm_head(hidden_TD).float() / temperature
+    logits_TV = lm_head.forward(hidden_TD).float() / temperature  # inside its call
     if len(suppressed):
         logits_TV = logits_TV.index_fill(-1, suppressed, torch.finfo(logits_TV.dtype).min)
     logps_TV = torch.log_softmax(logits_TV, dim=-1)

@@ -1,0 +1,134 @@
+"""Two nodes, as two torchrun agents of this machine with one rendezvous (gloo), through the real entry: stage sft.
+
+One node is killed after the first checkpoint and started again. The weights are then those of one process, to rounding:
+gradients are summed in another order.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from house import build_house
+from safetensors.torch import load_file
+
+from medscope.agents.policy import tiny_policy
+from medscope.environment import FrameStore
+from medscope.pipeline.parameters import ROOT, stage_parameters
+from medscope.pipeline.train import train_sft
+from medscope.sources.rendered.language import LANGUAGE
+from medscope.suite.build import build_suite
+from medscope.training.processes import follow, lead, on_processes
+
+pytestmark = pytest.mark.slow
+STEPS, SAVED = 12, 4
+PATIENCE = 1500  # seconds; a machine that does other things is slow
+CHANGES = ("captioned_clips=0", f"steps={STEPS}", f"save_steps={SAVED}")
+
+
+class TwoVideos:
+    """The source of two recordings that are on disk."""
+
+    language = LANGUAGE
+
+    def __init__(self, *recordings):
+        self.made = recordings
+
+    def recordings(self):
+        return iter(self.made)
+
+
+@pytest.fixture(scope="module")
+def home(operation, clip, tiny_budget, tmp_path_factory):
+    """A copy of the project with the real notebook 03, a suite of two videos and an untrained checkpoint."""
+    home = build_house(tmp_path_factory.mktemp("cluster") / "home")
+    shutil.copy(ROOT / "notebooks" / "03_sft.ipynb", home / "notebooks")
+    smoke = home / "smoke"
+    build_suite(smoke / "data" / "suite", TwoVideos(operation, clip), FrameStore(), tiny_budget)
+    (smoke / "data" / "videos").mkdir()
+    (smoke / "checkpoints").mkdir()
+    tiny_policy(seed=0).save(smoke / "checkpoints" / "warm_up")
+    return home
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def node(home, port, number):
+    """Start the agent of one node: the same words on every node, but who hosts the rendezvous."""
+    outside = ("DVC_", "MLFLOW_", "MEDSCOPE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
+    kept |= {"GLOO_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    quick = f"is_host={int(number == 0)},keep_alive_interval=2,keep_alive_max_attempt=5"
+    with (home / f"node_{number}.log").open("a") as log:
+        return subprocess.Popen(
+            [
+                sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+                "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test",
+                "--rdzv-conf", quick, "--local-addr", "127.0.0.1", "--max-restarts", "3",
+                "-m", "medscope.pipeline.stage", "--smoke", "sft", "variant=nodes", *CHANGES,
+            ],
+            cwd=home, env=kept, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+
+def power_off(agent):
+    """SIGKILL to an agent and all it has started, as a node that loses power."""
+    with suppress(psutil.NoSuchProcess):
+        for process in [*psutil.Process(agent.pid).children(recursive=True), psutil.Process(agent.pid)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    agent.wait()
+
+
+def logs(home):
+    return "\n".join(f"{log.name}\n{log.read_text()[-3000:]}" for log in sorted(home.glob("node_*.log")))
+
+
+def test_two_nodes_one_killed_and_restarted_train_the_weights_of_one_process(home, port):
+    agents = [node(home, port, number) for number in (0, 1)]
+    try:
+        saved = home / "smoke" / "scratch" / "nodes"
+        deadline = time.monotonic() + PATIENCE
+        while not list(saved.glob(f"*/checkpoint-{SAVED}")):
+            assert all(agent.poll() is None for agent in agents), logs(home)
+            assert time.monotonic() < deadline, logs(home)
+            time.sleep(0.02)
+        power_off(agents[1])
+        finished = home / "smoke" / "checkpoints" / "nodes"
+        assert not finished.exists(), "killed too late to prove anything"
+        agents[1] = node(home, port, 1)
+        assert [agent.wait(PATIENCE) for agent in agents] == [0, 0], logs(home)
+    finally:
+        for agent in agents:
+            power_off(agent)
+    given = stage_parameters("sft", [*CHANGES, "variant=alone", f"folder={home / 'smoke'}"], smoke=True)
+    train_sft(given, home / "alone")
+    nodes, alone = (
+        load_file(home / "smoke" / "checkpoints" / name / "model.safetensors") for name in ("nodes", "alone")
+    )
+    worst = max(float((nodes[name] - value).abs().max()) for name, value in alone.items())
+    mean = max(float((nodes[name] - value).abs().mean()) for name, value in alone.items())
+    print(f"largest difference of a weight {worst:.2e}, largest mean of a tensor {mean:.2e}")
+    moved = load_file(home / "smoke" / "checkpoints" / "warm_up" / "model.safetensors")
+    assert max(float((moved[name] - value).abs().max()) for name, value in alone.items()) > 1e-3
+    assert mean <= 1e-6
+
+
+def test_a_launch_from_which_no_node_could_fail_and_come_back_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")  # what torchrun says by default
+    for part in (lead, follow):
+        with pytest.raises(RuntimeError, match="export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+            part()
+    with pytest.raises(ValueError, match="processes=4, the launcher has started 2"):
+        on_processes(4, print)

@@ -1,0 +1,106 @@
+"""FSDP2 on CPUs (gloo): an update of GA-GRPO with sharded weights is that of one process, and a checkpoint is whole.
+
+accelerate turns FSDP on for GPUs only: its `AcceleratorState` asks for a distributed type that is not MULTI_CPU. The
+trainer of this test sets what it would set on GPUs. All else is the real path: accelerate shards, torch gathers.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import PartialState
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils.launch import prepare_multi_gpu_env
+from training_tasks import ForcedTrainer, KeepGradient, judge_in_turn, window_tasks
+from transformers import set_seed
+
+from medscope.agents.policy import load_policy, tiny_policy
+from medscope.environment import FrameStore
+from medscope.pipeline.parameters import ROOT
+from medscope.ranks import is_first_process, process_count
+from medscope.rewards import RewardSettings
+from medscope.training import ga_grpo
+from medscope.training.processes import on_processes
+from medscope.training.resume import last_checkpoint
+from medscope.training.sharded import shards, whole_state
+
+FILE = ROOT / "presets" / "accelerate" / "fsdp2.yaml"
+
+
+def launch_environment():
+    """What `accelerate launch` with the file sets for every process."""
+    words = ["--config_file", str(FILE), "--num_machines", "2", "--num_processes", "16", "--main_process_ip", "host",
+             "--main_process_port", "29500", "--rdzv_backend", "c10d", "-m", "medscope.pipeline.stage"]  # fmt: skip
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(words))
+    assert arguments.use_fsdp
+    return prepare_multi_gpu_env(arguments)
+
+
+class ShardedTrainer(ForcedTrainer):
+    """As accelerate sets it up on GPUs."""
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        if process_count() > 1:
+            state = self.accelerator.state
+            state.fsdp_plugin = FullyShardedDataParallelPlugin()
+            state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            self.is_fsdp_enabled = True
+
+
+def full(tensor):
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def updated(scratch, path, budget, environment):
+    """Log row, gradient, and the saved weights after one update; how many modules were sharded."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    ga_grpo.GAGRPOTrainer = ShardedTrainer
+    kept = []
+    KeepGradient.on_train_end = lambda callback, *_, **__: kept.append(
+        {name: full(gradient) for name, gradient in callback.gradient.items()}
+    )
+    set_seed(0)
+    policy = tiny_policy(seed=0)
+    log = ga_grpo.train(
+        policy, window_tasks(path, 4), FrameStore(), budget, scratch, RewardSettings(), steps=1,
+        questions_per_step=4, num_generations=3, learning_rate=1e-4, gradient_checkpointing=True, judge=judge_in_turn,
+    )  # fmt: skip
+    weights = whole_state(policy.model)
+    if is_first_process():
+        policy.save(Path(scratch) / "saved", weights)
+    assert Path(last_checkpoint(scratch)).name == "checkpoint-1"
+    return log[0], kept[0], len(shards(policy.model))
+
+
+@pytest.mark.slow
+def test_an_update_with_sharded_weights_is_that_of_one_process(operation, tiny_budget, tmp_path, monkeypatch):
+    monkeypatch.setattr(ga_grpo, "GAGRPOTrainer", ShardedTrainer)
+    monkeypatch.setattr(KeepGradient, "on_train_end", KeepGradient.on_train_end)
+    sharding = {name: value for name, value in launch_environment().items() if name.startswith(("FSDP", "ACCELERATE"))}
+    sharding["ACCELERATE_MIXED_PRECISION"] = "no"  # float32, for a comparison to 1e-5
+    row, gradient, units = on_processes(1, updated, tmp_path / "one", operation.path, tiny_budget, {})
+    assert units == 0 and row["grad_norm"] > 0
+    both = on_processes(2, updated, tmp_path / "two", operation.path, tiny_budget, sharding)
+    assert both[2] > 4, "the layers were sharded"
+    assert both[0]["loss"] == pytest.approx(row["loss"], abs=1e-5) and abs(row["loss"]) > 1e-3
+    assert both[0]["grad_norm"] == pytest.approx(row["grad_norm"], rel=1e-4)
+    for name, value in gradient.items():
+        torch.testing.assert_close(both[1][name], value, atol=1e-5, rtol=0, msg=name)
+    one, two = (load_policy(tmp_path / name / "saved").model.state_dict() for name in ("one", "two"))
+    for name, value in one.items():
+        assert (two[name] - value).abs().mean() <= 1e-6, name
+
+
+def test_the_accelerate_file_says_fsdp2(monkeypatch):
+    environment = launch_environment()
+    for name, value in environment.items():
+        if name.startswith("FSDP"):
+            monkeypatch.setenv(name, value)
+    plugin = FullyShardedDataParallelPlugin()
+    assert environment["ACCELERATE_USE_FSDP"] == "true" and environment["ACCELERATE_MIXED_PRECISION"] == "bf16"
+    assert plugin.fsdp_version == 2 and plugin.reshard_after_forward and not plugin.cpu_ram_efficient_loading
+    assert plugin.transformer_cls_names_to_wrap == ["Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"]
