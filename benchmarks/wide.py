@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import av
@@ -67,24 +68,29 @@ def write_pattern(path: Path, seconds: int) -> None:
         container.mux(stream.encode())
 
 
-def wide_policy() -> Policy:
-    """Qwen2.5-VL-7B's configuration cut to 2 + 2 layers, random, with LoRA; ids of the tiny tokenizer."""
-    tokenizer = tiny_policy().tokenizer
-    ids = tokenizer.get_vocab()
-    config = Qwen2_5_VLConfig(
+def wide_config(ids: Mapping[str, int], layers: int = 2, vision_layers: int = 2) -> Qwen2_5_VLConfig:
+    """Qwen2.5-VL-7B's configuration with so many layers (its own: 28 and 32) and these ids of control tokens."""
+    return Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 2,
+            "vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": layers,
             "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 128_000,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
             "tie_word_embeddings": False, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
         },
         vision_config={
-            "depth": 2, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,
-            "window_size": 112, "fullatt_block_indexes": [1],
+            "depth": vision_layers, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
+            "out_hidden_size": 3584, "window_size": 112,
+            "fullatt_block_indexes": list(range(min(8, vision_layers) - 1, vision_layers, 8)),
         },
         image_token_id=ids[IMAGE_TOKEN], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids[IMAGE_TOKEN], vision_end_token_id=ids[IMAGE_TOKEN], tie_word_embeddings=False,
     )  # fmt: skip
+
+
+def wide_policy() -> Policy:
+    """The configuration cut to 2 + 2 layers, random, with LoRA; ids of the tiny tokenizer."""
+    tokenizer = tiny_policy().tokenizer
+    config = wide_config(tokenizer.get_vocab())
     torch.set_default_dtype(torch.bfloat16)
     model = Qwen2_5_VLForConditionalGeneration(config)
     torch.set_default_dtype(torch.float32)
