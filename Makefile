@@ -11,7 +11,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro smoke test test-fast coverage lint format deps notebook ask suite example-model leaderboard \
-	mlflow seeds baselines ablation-study readme benchmarks lock clean
+	mlflow seeds baselines ablation-study readme benchmarks gpu-check verl-env verl-test lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -112,6 +112,23 @@ benchmarks: $(READY)  ## our GA-GRPO step against stock TRL's, tool latency: ben
 	$(BIN)/pip install --quiet --disable-pip-version-check opencv-python-headless torchcodec
 	$(RUN) python benchmarks/tool_latency.py
 	$(RUN) python benchmarks/ga_grpo_step.py
+
+gpu-check: $(READY)  ## on a machine with a GPU: tests, our step against TRL at 7B, attention, vLLM: benchmarks/results/gpu.json
+	$(BIN)/python benchmarks/gpu_check.py
+
+.venv-verl/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-verl
+	.venv-verl/bin/pip install --quiet --disable-pip-version-check verl==0.9.1 torch==2.13.0 transformers==5.9.0 \
+		TransferQueue==0.1.11 cachetools fastapi uvicorn qwen_vl_utils decord==0.6.0 av openai diskcache pytest
+	.venv-verl/bin/pip install --quiet --disable-pip-version-check setuptools
+	.venv-verl/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+verl-env: .venv-verl/.ready  ## verl with our tools, reward and trainer, in an environment of its own (docs/verl.md)
+
+verl-test: $(READY) .venv-verl/.ready  ## verl's own classes repeat our rollouts, rewards and advantages
+	$(BIN)/python tests/verl_rollouts/export.py .venv-verl/export
+	MEDSCOPE_VERL_EXPORT=.venv-verl/export .venv-verl/bin/python -m pytest --noconftest tests/test_verl.py
 
 lock: $(READY)  ## resolve requirements.lock anew
 	$(BIN)/pip-compile --quiet --allow-unsafe --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --output-file requirements.lock pyproject.toml
