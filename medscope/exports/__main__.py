@@ -1,4 +1,4 @@
-"""The suite for other tools: `python -m medscope.exports huggingface|fork|lmms_eval SUITE --out DIR`."""
+"""The suite for other tools: `python -m medscope.exports huggingface|fork|lmms_eval|verl SUITE --out DIR`."""
 
 import argparse
 import json
@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import disable_progress_bars
+from pydantic import TypeAdapter
 
+from medscope.environment import ToolBudget
 from medscope.exports.fork import RECORDS, ROWS, Sampling, export_fork
 from medscope.exports.huggingface import CARD, export_huggingface
 from medscope.exports.lmms_eval.export import export_lmms_eval
+from medscope.exports.verl.rows import FRAMES, TEMPLATE, TOOL_FILE, export_verl
+from medscope.exports.verl.rows import ROWS as VERL_ROWS
 from medscope.suite.suite import Suite
 
 
@@ -18,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: the files are written. 2: nothing was written, and why."""
     options = _parser().parse_args(arguments)
     try:
-        {"huggingface": _huggingface, "fork": _fork, "lmms_eval": _lmms_eval}[options.form](options)
+        {"huggingface": _huggingface, "fork": _fork, "lmms_eval": _lmms_eval, "verl": _verl}[options.form](options)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -31,7 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     hub = forms.add_parser("huggingface", help="a folder that Hugging Face `datasets` loads, with a dataset card")
     fork = forms.add_parser("fork", help="the RL tasks as JSONL of the authors' training fork")
     lmms = forms.add_parser("lmms_eval", help="the benchmark as tasks of lmms-eval, for its --include_path")
-    for form in (hub, fork, lmms):
+    verl = forms.add_parser("verl", help="the RL tasks with frames, tools and chat template for verl")
+    for form in (hub, fork, lmms, verl):
         form.add_argument("suite", type=Path, help="the folder of the suite (data/suite)")
         form.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     hub.add_argument(
@@ -45,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--funnel", type=Path, metavar="FILE", help="metrics/synthesize_data.json: how much was rejected, and why"
     )
     fork.add_argument("--data-source", metavar="NAME", help="instead of the collection of each task")
+    verl.add_argument("--budget", type=Path, metavar="FILE", help="a budget.json (default: the budget of the paper)")
     for name, default in vars(Sampling()).items():
         fork.add_argument(f"--{name.replace('_', '-')}", type=_positive, default=default, metavar="N")
     return parser
@@ -66,6 +72,14 @@ def _fork(options: argparse.Namespace) -> None:
     sampling = Sampling(**{name: getattr(options, name) for name in vars(Sampling())})
     count = export_fork(_suite(options), options.out, data_source=options.data_source, sampling=sampling)
     print(f"{count} tasks of split rl: {options.out / ROWS}, {options.out / RECORDS}")
+
+
+def _verl(options: argparse.Namespace) -> None:
+    budget = (
+        TypeAdapter(ToolBudget).validate_json(options.budget.read_text("utf-8")) if options.budget else ToolBudget()
+    )
+    count = export_verl(_suite(options), options.out, budget)
+    print(f"{count} tasks of split rl: {options.out / VERL_ROWS}, with {TOOL_FILE}, {TEMPLATE} and {FRAMES}/")
 
 
 def _lmms_eval(options: argparse.Namespace) -> None:
