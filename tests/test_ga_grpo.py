@@ -14,10 +14,11 @@ from medscope.agents.policy import tiny_policy
 from medscope.agents.rollout import generate
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.environment.grammar import call_text
-from medscope.rewards import RewardSettings
+from medscope.records import ToolCall
+from medscope.rewards import Reward, RewardSettings
 from medscope.training import packed, update
 from medscope.training.experience import Experience
-from medscope.training.ga_grpo import GAGRPOTrainer, modulated_advantages
+from medscope.training.ga_grpo import RESAMPLINGS, GAGRPOTrainer, modulated_advantages
 from medscope.training.packed import completion_mask, packed_attention
 from medscope.training.update import completion_logps, policy_loss, token_logps
 
@@ -210,12 +211,72 @@ def test_the_data_set_of_a_trainer_is_its_tasks(trainer, operation):
     assert all(task.path == operation.path for task in tasks)
 
 
+@pytest.fixture
+def dynamic(trainer, rollouts, monkeypatch):
+    """`dynamic(totals)`: a trainer whose rollouts of a task earn what the list says next; the tasks that it sampled."""
+
+    def made(*totals):
+        made, sampled, coming = trainer(), [], iter(totals)
+        made.dynamic_sampling = True
+
+        def rolled_out(tasks):
+            sampled.append([task.id for task in tasks])
+            rewards = [Reward(0.0, 1.0, 0.0, 0.0, total) for _ in tasks for total in next(coming)]
+            tasks = [task for task in tasks for _ in range(GROUP)]
+            return Experience(tasks, rollouts[: len(tasks)], rewards, torch.tensor([r.total for r in rewards]), GROUP)
+
+        monkeypatch.setattr(made, "rolled_out", rolled_out)
+        return made, sampled
+
+    return made
+
+
+def test_dynamic_sampling_replaces_dead_groups_and_no_other(dynamic):
+    alive, dead, other = [0.0, 1, 0, 0], [1.0] * GROUP, [2.0, 0, 0, 0]
+    trainer, sampled = dynamic(alive, dead, dead, other)
+    torch.manual_seed(3)
+    experience = trainer.collect(list(trainer.train_dataset))
+    assert [r.total for r in experience.rewards] == [*alive, *other]
+    assert [len(some) for some in sampled] == [2, 1, 1] and trainer.recent["resampled"] == [1.0]
+    torch.manual_seed(3)
+    again, drawn = dynamic(alive, dead, dead, other)
+    again.collect(list(again.train_dataset))
+    assert drawn == sampled, "the random state decides the questions"
+
+
+def test_dynamic_sampling_ends_and_is_off_by_default(dynamic):
+    trainer, sampled = dynamic(*[[1.0] * GROUP] * 8)
+    experience = trainer.collect(list(trainer.train_dataset))
+    assert len(sampled) == 1 + RESAMPLINGS and experience.means()["dead_groups"] == 1
+    trainer, sampled = dynamic(*[[1.0] * GROUP] * 2)
+    trainer.dynamic_sampling = False
+    trainer.collect(list(trainer.train_dataset))
+    assert len(sampled) == 1 and trainer.recent["resampled"] == [0.0]
+
+
+def test_the_log_of_a_step_tells_dead_groups_signs_calls_and_recovery(rollouts):
+    refused = ToolCall("crop_video", {}, message="no number")
+    for rollout in rollouts[4:]:
+        rollout.trace.calls = []
+    rollouts[5].trace.calls = [refused] * 2
+    rollouts[6].trace.calls = [refused] * 7
+    rewards = [
+        Reward(0.0, float(n != 6), crop, 0.0, total)
+        for n, (crop, total) in enumerate([(1.0, 2.0), (-1.0, 3.0), (1.0, 0.0), (-1.0, 0.0), *[(0.0, 1.0)] * 4])
+    ]
+    advantages = torch.tensor([1.0, 2.0, -1.0, -2.0, 0, 0, 0, 0])
+    means = Experience([r.task for r in rollouts], rollouts, rewards, advantages, GROUP).means()
+    assert means["dead_groups"] == 0.5 and means["sign_agreement"] == 0.5  # the first and the last of the four
+    assert means["refused"] == 2 / 8 and means["recovered"] == 1 / 8
+    assert [means[f"calls_{n}"] for n in range(6)] == [2 / 8, 4 / 8, 1 / 8, 0, 0, 1 / 8]
+
+
 @pytest.mark.parametrize("dtype, weight", [(torch.float32, 1), (torch.bfloat16, 2)])
 def test_the_gap_to_sampling_is_logged_always_and_corrected_in_low_precision(policy, trainer, rollouts, dtype, weight):
     policy.base.to(dtype)
     trainer = trainer()
     rewards, advantages = trainer.rewards(rollouts), torch.arange(float(len(rollouts)))
-    experience = Experience([rollout.task for rollout in rollouts], rollouts, rewards, advantages)
+    experience = Experience([rollout.task for rollout in rollouts], rollouts, rewards, advantages, GROUP)
     with torch.no_grad():
         logps, _, owner = completion_logps(policy, rollouts, GROUP, 1.0, policy.suppressed_tokens)
     for gap in (0.0, math.log(4)):  # the sampler gave every token a quarter of the policy's probability

@@ -106,10 +106,10 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
 
 
 def train_grpo(parameters: dict[str, Any], scratch: Path) -> Log:
-    """Stage III: checkpoint `sft`, trained by GA-GRPO on the challenging tasks of the RL videos, becomes `variant`."""
+    """Stage III: checkpoint `start`, trained by GA-GRPO on the challenging tasks of the RL videos, becomes `variant`."""
     prepare_process()
     p, place = parameters, Layout(parameters["folder"])
-    policy = load_policy(place.checkpoint("sft"), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
+    policy = load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
     tasks = Suite(place.suite).select("rl", challenging=True)
     if is_first_process():
         print(f"{len(tasks)} tasks on {len({task.video for task in tasks})} videos of their own")
@@ -130,6 +130,7 @@ def train_grpo(parameters: dict[str, Any], scratch: Path) -> Log:
         temperature=p["temperature"],
         judge=judge,
         engine=engine,
+        dynamic_sampling=p["dynamic_sampling"],
         **_tuning(p),
     )
     if isinstance(engine, VLLMEngine):

@@ -45,6 +45,8 @@ from medscope.training.sharded import whole_weights
 from medscope.training.tracking import run_metrics
 from medscope.training.update import completion_logps, importance, policy_loss
 
+RESAMPLINGS = 3  # rounds in which dead groups are replaced, at most
+
 
 class GAGRPOTrainer(Resumable):
     """A `transformers.Trainer` whose data set is the list of tasks and whose loss makes the rollouts itself."""
@@ -64,10 +66,12 @@ class GAGRPOTrainer(Resumable):
         settings: RewardSettings,
         judge: Judge = exact,
         engine: Engine = generate,
+        dynamic_sampling: bool = False,
     ):
         self.policy, self.store, self.budget, self.judge, self.engine = policy, store, budget, judge, engine
         self.num_generations, self.temperature = num_generations, temperature
         self.modulation, self.settings = modulation, settings
+        self.dynamic_sampling = dynamic_sampling
         quantised = getattr(policy.base, "is_loaded_in_4bit", False)
         self.sampling_is_exact = engine is generate and policy.base.dtype == torch.float32 and not quantised
         self.recent: dict[str, list[float]] = defaultdict(list)  # of every micro-batch since the last log
@@ -103,6 +107,27 @@ class GAGRPOTrainer(Resumable):
         ]
 
     def collect(self, tasks: list[Task]) -> Experience:
+        """Experience of these tasks; with `dynamic_sampling` dead groups give way to other questions, as in DAPO.
+
+        At most `RESAMPLINGS` times; a group that then still is dead stays. The questions are drawn with torch's global
+        generator, as the rollouts are, so that a resumed training draws the same.
+        """
+        experience, drawn = self.rolled_out(tasks), 0
+        for _ in range(RESAMPLINGS if self.dynamic_sampling else 0):
+            dead = [group for group in experience.groups() if experience.is_dead(group)]
+            if not dead:
+                break
+            numbers = torch.randint(len(self.train_dataset), (len(dead),)).tolist()
+            fresh = self.rolled_out([self.train_dataset[number] for number in numbers])
+            drawn += len(numbers)
+            for group, number in zip(dead, range(len(numbers)), strict=True):
+                by = slice(number * self.num_generations, (number + 1) * self.num_generations)
+                if not fresh.is_dead(by):
+                    experience = experience.replaced(group, fresh, by)
+        self.recent["resampled"].append(drawn / len(tasks))
+        return experience
+
+    def rolled_out(self, tasks: list[Task]) -> Experience:
         """Roll out, reward, and modulate the advantages of every group."""
         rollouts = self.sample(tasks)
         rewards = self.rewards(rollouts)
@@ -111,7 +136,7 @@ class GAGRPOTrainer(Resumable):
         used = torch.tensor([bool(r.trace.executed) for r in rollouts]).split(self.num_generations)
         groups = zip(totals, fidelity, used, strict=True)
         advantages = torch.cat([modulated_advantages(*group, mode=self.modulation) for group in groups])
-        return Experience([r.task for r in rollouts], rollouts, rewards, advantages)
+        return Experience([r.task for r in rollouts], rollouts, rewards, advantages, self.num_generations)
 
     def update_loss(self, experience: Experience, tokens: float) -> torch.Tensor:
         """The part of one micro-batch in the loss of a batch of `tokens` assistant tokens."""
@@ -190,6 +215,7 @@ def train(
     gradient_checkpointing: bool = False,
     judge: Judge = exact,
     engine: Engine = generate,
+    dynamic_sampling: bool = False,
 ) -> list[dict[str, float]]:
     """Train in place, resuming from `scratch` after a kill (to rounding); returns the log of every step.
 
@@ -225,8 +251,9 @@ def train(
         data_seed=seed,
     )
     trainer = GAGRPOTrainer(
-        policy, arguments, tasks, store, budget, num_generations, temperature, modulation, settings, judge, engine
-    )
+        policy, arguments, tasks, store, budget, num_generations, temperature, modulation, settings, judge, engine,
+        dynamic_sampling,
+    )  # fmt: skip
     if process := trainer.args.process_index:
         set_seed(seed + process)  # rollouts of its own
     show_as_text(trainer)
