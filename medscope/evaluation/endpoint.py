@@ -9,13 +9,16 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
 from diskcache import Cache
-from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI, OpenAIError, RateLimitError
+from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAIError, RateLimitError
+
+from medscope.remote import EndpointError, RemoteModel
 
 PROMPT_VERSION = 2  # raise it with every change of a prompt or of how a reply is read: it is part of the cache's key
 MAX_TOKENS = 4096  # of a reply: a reasoning model thinks before its number
@@ -29,35 +32,41 @@ class JudgeError(RuntimeError):
 
 
 class Endpoint:
-    """Asks `concurrency` at a time; the client asks again on 408, 409, 429, 5xx, timeouts and lost connections."""
+    """Asks `concurrency` at a time, by a `RemoteModel` that may be on another machine: no frame is sent to a judge."""
 
     def __init__(self, cache: str | Path | None = None, concurrency: int = 8, retries: int = 6, timeout: float = 120.0):
         missing = [name for name in ("MEDSCOPE_JUDGE_URL", "MEDSCOPE_JUDGE_MODEL") if not os.environ.get(name)]
         if missing:
             raise JudgeError(f"the llm judge needs {' and '.join(missing)} in the environment")
-        self.url, self.model = os.environ["MEDSCOPE_JUDGE_URL"], os.environ["MEDSCOPE_JUDGE_MODEL"]
-        key = os.environ.get("MEDSCOPE_JUDGE_KEY", "none")
-        self.client = OpenAI(base_url=self.url, api_key=key, max_retries=retries, timeout=timeout)
+        self.remote = self._remote(retries, timeout)
+        self.url, self.model = self.remote.url, self.remote.model
         self.cache = Cache(str(cache or os.environ.get("MEDSCOPE_JUDGE_CACHE", ".cache/judge")))
         self.concurrency = concurrency
         self._lock = Lock()
         self._failures = 0  # requests in a row that were not answered
 
+    @staticmethod
+    def _remote(retries: int, timeout: float) -> RemoteModel:
+        """The endpoint. `ask` counts the failures of its own requests, so the circuit stays closed here."""
+        try:
+            return RemoteModel("MEDSCOPE_JUDGE", allow_remote=True, retries=retries, timeout=timeout, trip=sys.maxsize)
+        except EndpointError as error:
+            raise JudgeError(str(error)) from None
+
     def check(self) -> None:
         """Send one tiny request, without retries. Raises `JudgeError` of one line: what fails, and what mends it."""
-        client = self.client.with_options(max_retries=0, timeout=CHECK_SECONDS)
         messages = [{"role": "user", "content": "Reply with the number 1."}]
         try:
-            client.chat.completions.create(model=self.model, messages=messages, temperature=0, max_tokens=8)
-        except RateLimitError:
-            return  # it is there, and asks for patience
-        except NotFoundError as error:
-            fix = "MEDSCOPE_JUDGE_URL ends in /v1, MEDSCOPE_JUDGE_MODEL is a model that it serves"
+            self._remote(0, CHECK_SECONDS).complete(messages, "a number", temperature=0, max_tokens=8)
+        except EndpointError as error:
+            if isinstance(error.__cause__, RateLimitError):
+                return  # it is there, and asks for patience
+            fix = "start the server or set MEDSCOPE_JUDGE_URL"
+            if isinstance(error.__cause__, NotFoundError):
+                fix = "MEDSCOPE_JUDGE_URL ends in /v1, MEDSCOPE_JUDGE_MODEL is a model that it serves"
+            if isinstance(error.__cause__, AuthenticationError):
+                fix = "set MEDSCOPE_JUDGE_KEY"
             raise JudgeError(self._failed(error, fix)) from None
-        except AuthenticationError as error:
-            raise JudgeError(self._failed(error, "set MEDSCOPE_JUDGE_KEY")) from None
-        except OpenAIError as error:
-            raise JudgeError(self._failed(error, "start the server or set MEDSCOPE_JUDGE_URL")) from None
 
     def ask(self, system: str, contents: Sequence[str], read: Callable[[str], float | None]) -> list[float]:
         """A number for every content. `read` finds it in a reply, or returns None.
@@ -112,10 +121,8 @@ class Endpoint:
     def _complete(self, messages: list[dict[str, str]]) -> str:
         """The reply's text; empty where it was cut off, since what it would have said is unknown."""
         try:
-            choice = self.client.chat.completions.create(
-                model=self.model, messages=messages, temperature=0, max_tokens=MAX_TOKENS
-            ).choices[0]
-        except OpenAIError as error:
+            choice = self.remote.complete(messages, "answers", temperature=0, max_tokens=MAX_TOKENS)
+        except EndpointError as error:
             with self._lock:
                 self._failures += 1
             raise JudgeError(self._failed(error, "see MEDSCOPE_JUDGE_URL and its log")) from error
@@ -123,9 +130,10 @@ class Endpoint:
             self._failures = 0
         return "" if choice.finish_reason == "length" else choice.message.content or ""
 
-    def _failed(self, error: OpenAIError, fix: str) -> str:
-        status = f" (HTTP {error.status_code})" if isinstance(error, APIStatusError) else ""
-        reason = " ".join(str(error).split())[:200]
+    def _failed(self, error: EndpointError, fix: str) -> str:
+        cause = error.__cause__
+        status = f" (HTTP {cause.status_code})" if isinstance(cause, APIStatusError) else ""
+        reason = " ".join(str(cause if isinstance(cause, OpenAIError) else error).split())[:200]
         return f"the judge {self.model} at {self.url} is unreachable{status}: {reason}; {fix}"
 
 
