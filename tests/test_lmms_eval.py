@@ -16,12 +16,11 @@ from predicted import crop, prediction, task
 from medscope.evaluation.benchmark import benchmark_table
 from medscope.evaluation.judge import exact_judge, text_of
 from medscope.exports.__main__ import main
+from medscope.exports.lmms_eval.export import NAMES
 from medscope.exports.lmms_eval.replies import prediction_of, quarantined_text, reply_text
-from medscope.exports.lmms_eval.scores import METRICS, mean, scores
-from medscope.files import read_jsonl, write_jsonl
+from medscope.exports.lmms_eval.scores import GROUNDING, VQA, mean, metrics_of, scores
+from medscope.files import write_jsonl
 from medscope.records import Recording, Text, Timestamp, ToolCall, Window
-
-TASKS = "medscope_grounding,medscope_vqa"
 
 
 def asked(folder, count=40):
@@ -65,12 +64,21 @@ def test_the_scores_of_the_replies_are_those_of_the_benchmark(exported):
     folder, _, found = exported
     docs = {json.loads(row["task"])["id"]: row for row in rows(folder)}
     assert docs.keys() == {p.task.id for p in found}
-    scored = [scores(docs[p.task.id], [reply_text(p.turns, p.calls).strip()]) for p in found]
-    table = benchmark_table({"rl": found})["rl"]["set"]
-    assert {name: mean([row[name] for row in scored]) for name in METRICS} == pytest.approx(
-        {name: table[name] for name in METRICS}, abs=1e-9
-    )
-    assert 0 < table["accuracy"] < 1 and 0 < table["tg_r50"] < 1, "the predictions tell the metrics apart"
+    for metrics, some in kinds(found).items():
+        scored = [scores(docs[p.task.id], [reply_text(p.turns, p.calls).strip()]) for p in some]
+        ours = benchmark_table({"rl": some})["rl"]["set"]
+        assert {name: mean([row[name] for row in scored]) for name in metrics} == pytest.approx(
+            {name: ours[name] for name in metrics}, abs=1e-9
+        )
+        assert all(0 < ours[name] < 1 for name in metrics), "the predictions tell the metrics apart"
+
+
+def kinds(found):
+    """Predictions by the metrics that count for them."""
+    sets = {GROUNDING: [], VQA: []}
+    for p in found:
+        sets[metrics_of(p.task)].append(p)
+    return sets
 
 
 def test_a_reply_of_another_model_is_its_answer_and_one_in_quarantine_counts_in_no_mean(exported):
@@ -80,7 +88,7 @@ def test_a_reply_of_another_model_is_its_answer_and_one_in_quarantine_counts_in_
     assert prediction_of(asked, quarantined_text("HTTP 400\nno")) is None
     doc = rows(exported[0])[0]
     left_out = scores(doc, [quarantined_text("no")])
-    assert left_out["quarantined"] == 1 and all(left_out[name] is None for name in METRICS)
+    assert left_out.pop("quarantined") == 1 and set(left_out.values()) == {None}
     assert mean([None, 0.5, 1.0]) == 0.75 and np.isnan(mean([None]))
 
 
@@ -94,7 +102,7 @@ def run_lmms_eval(folder, out, **arguments):
     """{task: results} of the real lmms-eval's command line with the model `medscope`."""
     pytest.importorskip("lmms_eval", reason="lmms-eval has an environment of its own: make lmms-test")
     given = ",".join(f"{name}={value}" for name, value in arguments.items())
-    words = ["--model", "medscope", "--model_args", given, "--tasks", TASKS, "--include_path", str(folder)]
+    words = ["--model", "medscope", "--model_args", given, "--tasks", ",".join(NAMES), "--include_path", str(folder)]
     done = subprocess.run(
         [sys.executable, "-m", "lmms_eval", *words, "--output_path", str(out), "--verbosity", "DEBUG"],
         capture_output=True, text=True, cwd=out.parent,
@@ -107,15 +115,10 @@ def run_lmms_eval(folder, out, **arguments):
 
 def same(results, found):
     """Whether lmms-eval's numbers are ours to 1e-6, for every metric that a task shows."""
-    sets = {"medscope_grounding": [], "medscope_vqa": []}
-    for p in found:
-        sets["medscope_grounding" if isinstance(p.task.reference, Window) else "medscope_vqa"].append(p)
-    for name, some in sets.items():
+    for name, (metrics, some) in zip(NAMES, kinds(found).items(), strict=True):
         ours = benchmark_table({"rl": some})["rl"]["set"]
-        shown = {metric.removesuffix(",none"): value for metric, value in results[name].items() if ",none" in metric}
-        shown = {metric: value for metric, value in shown.items() if metric in METRICS}
-        assert len(shown) >= 4
-        assert shown == pytest.approx({metric: ours[metric] for metric in shown}, abs=1e-6)
+        shown = {metric: results[name][f"{metric},none"] for metric in metrics}
+        assert shown == pytest.approx({metric: ours[metric] for metric in metrics}, abs=1e-6)
 
 
 @pytest.mark.slow
@@ -126,19 +129,25 @@ def test_the_real_lmms_eval_gives_our_numbers_for_our_predictions(exported, tmp_
 
 @pytest.mark.slow
 def test_the_real_lmms_eval_plays_our_rollout(exported, tmp_path):
-    """A scripted endpoint crops and answers: the window that the call showed is the evidence that lmms-eval scores."""
+    """A scripted endpoint crops and answers: the window that the call showed is the evidence that lmms-eval scores.
+
+    Its replies to the first task that it is asked cannot be read: that one counts in no mean.
+    """
     folder, _, found = exported
-    crop_call = call("crop_video", {"start_time": 4, "end_time": 10})
-    server = ChatServer(*[crop_call, text("<answer>from 4 s to 10 s</answer>")] * len(found))
+    answer = "from 4 s to 10 s"
+    dialogue = [call("crop_video", {"start_time": 4, "end_time": 10}), text(f"<answer>{answer}</answer>")]
+    server = ChatServer(text("rubbish"), text("rubbish"), *dialogue * len(found))
     try:
         results = run_lmms_eval(folder, tmp_path / "out", name=server.url, model_name="m", in_flight=1, decoder="pyav")
     finally:
         server.close()
-    answer = "from 4 s to 10 s"
     made = [
         replace(p, turns=(f"<think></think><answer>{answer}</answer>",), calls=(crop(4, 10),),
                 accuracy=exact_judge(answer, p.task.reference)) for p in found
     ]  # fmt: skip
-    same(results, made)
+    shares = [results[name]["quarantined,none"] for name in NAMES]
+    (unread,) = [number for number, share in enumerate(shares) if share]
+    parts = list(kinds(made).values())
+    assert shares[unread] == pytest.approx(1 / len(parts[unread]))
+    same(results, parts[0][not unread :] + parts[1][unread:])
     assert len(server.requests) == 2 * len(found)
-    assert read_jsonl(exported[1], type(found[0])) == found

@@ -8,7 +8,7 @@ from string import Template
 from pydantic import TypeAdapter
 
 from medscope.evaluation.judge import text_of
-from medscope.exports.lmms_eval.scores import METRICS
+from medscope.exports.lmms_eval.scores import metrics_of
 from medscope.files import write_jsonl
 from medscope.records import Task, Window
 from medscope.suite.suite import Suite
@@ -59,9 +59,7 @@ def export_lmms_eval(suite: Suite, folder: Path) -> dict[str, int]:
 
 
 def _write(folder: Path, name: str, tasks: Sequence[Task]) -> None:
-    kinds = ("tg_", "evidence_", "accuracy") if name == NAMES[0] else ("vqa_", "evidence_", "accuracy")
-    shown = [metric for metric in METRICS if metric.startswith(kinds)]
-    metrics = "".join(METRIC.format(name=metric, higher="true") for metric in shown)
+    metrics = "".join(METRIC.format(name=metric, higher="true") for metric in metrics_of(tasks[0]))
     metrics += METRIC.format(name="quarantined", higher="false")
     data = folder.resolve() / f"{name}.jsonl"
     write_jsonl(data, (_row(task) for task in tasks))

@@ -1,6 +1,6 @@
 """The functions that the tasks name: what is shown and asked, the scores of a reply, their means.
 
-A metric that does not count for a document is None there, and no mean counts it.
+A document in quarantine has None for every other metric, and no mean counts it.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,16 @@ from typing import Any
 
 from medscope.evaluation.benchmark import per_question
 from medscope.exports.lmms_eval.replies import prediction_of, task_of
+from medscope.records import Task, Window
 
-METRICS = ("tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_acc", "vqa_miou", "evidence_miou", "accuracy")
+SHARED = ("evidence_miou", "accuracy")
+GROUNDING = ("tg_r30", "tg_r50", "tg_r70", "tg_miou", *SHARED)  # of a task whose reference is a window
+VQA = ("vqa_acc", "vqa_miou", *SHARED)  # of the others
+
+
+def metrics_of(task: Task) -> tuple[str, ...]:
+    """The metrics of the benchmark that a task counts for."""
+    return GROUNDING if isinstance(task.reference, Window) else VQA
 
 
 def video(doc: dict[str, Any]) -> list[str]:
@@ -24,13 +32,13 @@ def question(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, str] | No
 
 
 def scores(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float | None]:
-    """Every metric of the benchmark for one reply, by the benchmark's own function; `quarantined` is 0 or 1."""
-    prediction = prediction_of(task_of(doc), results[0])
+    """The metrics of one reply, by the benchmark's own function; `quarantined` is 0 or 1."""
+    task = task_of(doc)
+    prediction = prediction_of(task, results[0])
     if prediction is None:
-        return {**dict.fromkeys(METRICS), "quarantined": 1.0}
+        return {**dict.fromkeys(metrics_of(task)), "quarantined": 1.0}
     columns = per_question([prediction])
-    values = {name: columns[name][0] for name in METRICS}
-    return {**{name: some[0] if some else None for name, some in values.items()}, "quarantined": 0.0}
+    return {**{name: columns[name][0][0] for name in metrics_of(task)}, "quarantined": 0.0}
 
 
 def mean(values: Sequence[float | None]) -> float:
