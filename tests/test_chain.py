@@ -92,6 +92,21 @@ def test_every_stage_left_one_mlflow_run_with_parameters_and_curves(smoke):
         assert len(history) == 3, f"{name} has {len(history)} points for 3 updates"
 
 
+def test_a_study_compares_the_variants_of_the_chain_without_a_model(smoke):
+    """Notebook 08 with its own values reads what the evaluation of two variants left."""
+    running = run_stage("studies")
+    output, _ = running.communicate()
+    assert running.returncode == 0, output[-3000:]
+    table = json.loads((smoke / "metrics" / "studies" / "figure5.json").read_text())
+    variants = json.loads((smoke / "metrics" / "ablations.json").read_text())["table"]
+    for name, arms in table["arms"].items():
+        assert set(arms) == set(variants) == {"full", "no_modulation"}
+        for arm, scores in arms.items():
+            assert scores["accuracy"]["mean"] == pytest.approx(variants[arm][f"{name} accuracy"])
+    assert set(table["arms"]) == {"cataract", "clips", "laparoscopy"} >= set(table["withheld"])
+    assert (smoke / "outputs" / "studies" / "figure5" / "curves.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(("name", "moment", "steps"), [("sft", "checkpoint-3", 6), ("ga_grpo", "checkpoint-2", 3)])
 def test_a_killed_stage_loses_nothing_and_continues_from_its_checkpoint(smoke, name, moment, steps):
     """And its MLflow run, which nobody could end, is called KILLED at the next launch."""
