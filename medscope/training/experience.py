@@ -10,7 +10,6 @@ from medscope.metrics import evidence_window, temporal_iou
 from medscope.records import Task
 from medscope.rewards import Reward
 
-
 MOST_CALLS = 5  # in the histogram of calls: so many or more
 
 
@@ -56,8 +55,8 @@ class Experience:
 
         `tool_failure_rate`: over calls. `dead_groups`: over groups. `sign_agreement`: of rollouts with an executed call
         and an advantage A that is not 0, the share where A > 0 and the fidelity f > 0, or neither: there the binary
-        modulation strengthens the update. `calls_n`: the share with n calls (`calls_5`: 5 or more). `refused`: the share
-        with a refused call; `recovered`: with one, and well formed to the end (recovery is their ratio).
+        modulation strengthens the update. `calls_n`: the share with n calls (`calls_5`: 5 or more). `refused`: the
+        share with a refused call; `recovered`: with one, and well formed to the end (recovery is their ratio).
         """
         traces = [rollout.trace for rollout in self.rollouts]
         windows = [(trace.window, evidence_window(t.evidence)) for trace, t in zip(traces, self.tasks, strict=True)]
