@@ -35,6 +35,12 @@ class DialogueFailed(EndpointError):
     """One dialogue cannot go on: its replies are of no use, or it is too long. It says nothing about the next one."""
 
 
+def is_fault_of_item(error: EndpointError) -> bool:
+    """Whether an error says nothing about the next item: the dialogue failed, or the request was refused for itself."""
+    status = getattr(error.__cause__, "status_code", None)
+    return isinstance(error, DialogueFailed) or status in FAULTS_OF_A_REQUEST
+
+
 @dataclass
 class Usage:
     """What was sent and paid for. Tokens are those that the endpoint's replies name; `unmetered` replies name none."""

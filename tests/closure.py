@@ -104,7 +104,8 @@ def node_of(node: ast.ImportFrom, alias: ast.alias) -> ast.ImportFrom:
 
 def file_of(module: str) -> Path:
     path = ROOT.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package = path / "__init__.py"
+    return package if package.exists() else path.with_suffix(".py")
 
 
 def holds_code(file: Path) -> bool:

@@ -6,6 +6,7 @@ is stopped goes on where it was, and a second run asks nothing. Verdicts are the
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import time
@@ -30,10 +31,9 @@ from medscope.evaluation.judge import Judge, exact
 from medscope.evaluation.predictions import Prediction
 from medscope.evaluation.quarantine import Quarantined
 from medscope.records import Task, ToolCall
-from medscope.remote import LATER, DialogueFailed, EndpointError, RemoteModel, Usage
+from medscope.remote import LATER, DialogueFailed, EndpointError, RemoteModel, Usage, is_fault_of_item
 from medscope.suite.bulk import StepStopped, run_step
 from medscope.suite.bulk.shards import read_lines
-from medscope.suite.teachers.endpoint.structured import content_key, is_fault_of_item
 
 STOP_AFTER = 5  # failures in a row that stop the run
 VERSION = 1  # raise it when a change of code makes the same model say something else: it is part of the key
@@ -184,7 +184,8 @@ class _Answering:
 
     def key(self, task: Task) -> str:
         shows = getattr(self.environment(task), "shows", "")  # of an environment that shows other frames
-        return content_key(self._settings, task.id, task.question, self.system._sha256(task.path), shows)
+        asked = json.dumps([self._settings, task.id, task.question, self.system._sha256(task.path), shows])
+        return hashlib.sha256(asked.encode()).hexdigest()
 
     async def __call__(self, task: Task) -> Answer:
         answer = await asyncio.to_thread(self.answer, task)

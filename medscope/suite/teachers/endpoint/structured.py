@@ -19,7 +19,7 @@ from medscope.agents.endpoint_agent import FRAME_BYTES
 from medscope.agents.frames import FrameEncoder
 from medscope.agents.replies import valid_text
 from medscope.environment.environment import Blocks
-from medscope.remote import FAULTS_OF_A_REQUEST, DialogueFailed, EndpointError, RemoteModel
+from medscope.remote import EndpointError, RemoteModel, is_fault_of_item
 from medscope.suite.teachers.endpoint.prompts import Prompt
 
 AGAIN = "Your reply cannot be used: {error}. Reply again with the JSON object of the schema and nothing else."
@@ -126,11 +126,6 @@ class StructuredModel:
             **self.request,
         }
         return {name: value for name, value in fields.items() if value is not None}
-
-
-def is_fault_of_item(error: EndpointError) -> bool:
-    """Whether an error says nothing about the next item: the request was refused for itself, or the dialogue failed."""
-    return isinstance(error, DialogueFailed) or getattr(error.__cause__, "status_code", None) in FAULTS_OF_A_REQUEST
 
 
 def read_reply(choice: Choice, schema: type[SomeReply], context: Mapping[str, Any] | None = None) -> SomeReply:
