@@ -168,3 +168,30 @@ def test_settings_come_from_parameters():
         teacher_settings({"lenght": 3})
     with pytest.raises(ValueError, match="concurrency: Input should be a valid integer"):
         teacher_settings({"concurrency": "many"})
+
+
+FAULTS = ["no JSON", {"moments": "none"}, b'{"choices": [{"mess', 429, 500, 3.0, "die"]
+
+
+def test_a_server_with_every_fault_loses_no_item_that_it_answers(serve, store, films, tmp_path):
+    """Rubbish, another schema, truncated JSON, 429, 500, a hang, a lost line: every sixth reply is one of them."""
+    pytest.importorskip("scenedetect", reason="extra teacher")
+    server = serve()
+
+    def faulty(request):
+        count = len(server.requests)
+        return FAULTS[count // 6 % len(FAULTS)] if count % 6 == 0 else teach(request)
+
+    server.script = faulty
+    for _ in range(20):  # an outage stops a run, which keeps what it has
+        try:
+            made = make(tmp_path, films, remote_of(server, retries=2, timeout=2.0), store)
+            break
+        except StepStopped:
+            continue
+    suite = Suite(tmp_path / "suite")
+    assert len(suite.tasks) >= 10 and suite.trajectories
+    server.script = teach
+    honest = make(tmp_path / "honest", films, remote_of(server), store)
+    lost = {task.id for task in Suite(tmp_path / "honest" / "suite").tasks} - {task.id for task in suite.tasks}
+    assert not lost or set(made.reasons) - set(honest.reasons), "an item is kept or rejected with a reason"

@@ -7,6 +7,7 @@ that `dvc repro` runs on the same recordings.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from medscope.pipeline.parameters import Parameters, StageError, checked, stage_parameters
+from medscope.pipeline.parameters import Parameters, StageError, stage_parameters
 from medscope.pipeline.stage import StageFailed, ending_on_signals, run
 from medscope.sources.annotations.formats import FORMATS
 
@@ -49,8 +50,8 @@ def chosen(options: argparse.Namespace) -> dict[str, Any]:
 
 def parameters_of(options: argparse.Namespace) -> Parameters:
     """The parameters of the run."""
-    given = stage_parameters(STAGE, options.overrides)
-    return checked(STAGE, {**given, **chosen(options)})
+    words = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in chosen(options).items()]
+    return stage_parameters(STAGE, [*options.overrides, *words])
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from medscope.reporting.pictures import save
 
 KEPT = "#2a9d5c"
 MOST_REASONS = 12  # that have a colour of their own; the others share one
+COLOURS = [colour for number, colour in enumerate(plt.get_cmap("tab20").colors) if number not in (4, 5)]  # no green
 
 
 def funnel_chart(steps: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -19,7 +20,7 @@ def funnel_chart(steps: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     for counts in steps.values():
         reasons.update(counts["rejected"])
     shown = [reason for reason, _ in reasons.most_common(MOST_REASONS)]
-    colours = dict(zip(shown, plt.get_cmap("tab20").colors, strict=False))
+    colours = dict(zip(shown, COLOURS, strict=False))
     _, axis = plt.subplots(figsize=(9, 0.45 * len(steps) + 1))
     for step, counts in steps.items():
         axis.barh(step, counts["kept"], color=KEPT, label="kept")
