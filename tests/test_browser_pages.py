@@ -18,7 +18,7 @@ from medscope.reporting.page import export
 pytestmark = pytest.mark.slow
 METRICS = [
     "tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_miou", "vqa_acc", "evidence_miou", "evidence_recall",
-    "evidence_precision", "accuracy", "format", "tool_calls",
+    "evidence_precision", "accuracy", "format", "calls", "two_looks", "calls_over_minimum", "recovery", "revision",
 ]  # fmt: skip
 PAPER = 1032  # px: A4 across without its margins
 OUTSIDE = """right => [...document.querySelectorAll('main *')].filter(
@@ -52,7 +52,7 @@ def test_a_report_fits_on_screens_and_paper_light_and_dark_and_loads_nothing(pag
     page.on("request", lambda request: loaded.append(request.url))
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(report.as_uri())
-    assert page.locator("table").count() == 1 and page.locator("img").count() == 1
+    assert page.locator("table").count() == 2 and page.locator("img").count() == 1
     for width in (1200, 800, 600):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate(OUTSIDE, width) == [] and page.evaluate("document.documentElement.scrollWidth") == width

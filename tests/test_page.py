@@ -112,3 +112,12 @@ def test_long_names_and_intervals_may_be_broken_and_an_empty_column_is_left_out(
     page = page_of(tmp_path, *shown(pictures.table, rows))
     assert "<td>0.50 <small>[0.25, 0.75]</small></td>" in page
     assert "evidence_<wbr/>recall</th>" in page and "rl_<wbr/>long</th>" in page and ">tg</th>" not in page
+
+
+def test_a_wide_table_becomes_several_below_each_other_and_loses_nothing(tmp_path):
+    rows = {row: {f"m{n}": f"{row}{n}" for n in range(16)} for row in ("a", "b")}
+    page = page_of(tmp_path, *shown(pictures.table, rows, "scores"))
+    tables = [part.partition("</table>")[0] for part in page.split("<table")[1:]]
+    assert [part.count("<th>m") for part in tables] == [8, 8] and page.count("scores") == 1
+    cells = [re.findall(r"<td>(.*?)</td>", part) for part in tables]
+    assert cells == [[f"{row}{n}" for row in "ab" for n in range(*span)] for span in ((0, 8), (8, 16))]

@@ -4,6 +4,7 @@ Everything that is shown may come from data (questions, labels, turns of a model
 pictures is drawn as it is, without matplotlib's mathematics.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,21 +34,24 @@ LABEL_COLOURS = plt.get_cmap("tab10").colors
 EVIDENCE_COLOUR, CROP_COLOUR = "#2a9d5c", "#d1495b"
 NATIVE_PIXELS = 112 * 112  # of a frame in a picture
 MOST_ANSWERS = 30  # in the chart of answers
+MOST_COLUMNS = 10  # of a table
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], title: str = "") -> None:
     """Show a dict of rows as an HTML table, everything in it escaped. Floats have three digits; None is a dash.
 
-    A column without any value is left out. Long names and the interval behind a value may take a line of their own, so
-    that a table with many columns fits on its page.
+    A column without any value is left out. Long names and the interval behind a value may take a line of their own, and
+    more than `MOST_COLUMNS` become several tables below each other: each fits on its page.
     """
     text = {label: {name: _cell(value) for name, value in row.items()} for label, row in rows.items()}
     names = list(dict.fromkeys(name for row in text.values() for name in row))
     names = [name for name in names if any(row.get(name, "–") != "–" for row in text.values())]
     frame = pd.DataFrame.from_dict(text, orient="index", columns=names or None).fillna("–")
     frame = frame.rename(index=_markup, columns=_markup).map(_markup)
+    parts = np.array_split(np.arange(frame.shape[1]), max(1, math.ceil(frame.shape[1] / MOST_COLUMNS)))
     with pd.option_context("display.max_colwidth", None):
-        display(HTML(f"<b>{escape(title)}</b>{frame.to_html(border=0, escape=False)}"))
+        tables = "".join(frame.iloc[:, part].to_html(border=0, escape=False) for part in parts)
+    display(HTML(f"<b>{escape(title)}</b>{tables}"))
 
 
 def _markup(text: Any) -> str:
