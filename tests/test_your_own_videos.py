@@ -13,7 +13,7 @@ from media import grey_frames, write_mp4
 from medscope.records import Task, Text, Window
 from medscope.sources.__main__ import main
 from medscope.sources.annotations.formats import FORMATS
-from medscope.sources.make import SOURCES
+from medscope.sources.make import DRAWN, SOURCES
 from medscope.suite.splits import assign_splits
 from medscope.suite.tasks import closed_tasks
 
@@ -75,4 +75,4 @@ def test_corrections():
 
 def test_tables_name_every_format_and_every_source():
     assert all(f"`{name}`" in PAGE for name in FORMATS)
-    assert all(f"`{name}`" in PAGE for name in SOURCES if name != "rendered")
+    assert all(f"`{name}`" in PAGE for name in SOURCES if name not in DRAWN)

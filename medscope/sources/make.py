@@ -20,6 +20,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "medvideocap": medvideocap,
     "surgvidlm": surgvidlm,
 }
+DRAWN = ("rendered", "procedures")  # sources that draw their videos; the others find them
 
 
 def make_source(name: str, **settings: Any) -> Source:
