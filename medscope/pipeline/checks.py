@@ -26,7 +26,7 @@ LEAST: dict[str, float] = {
     **dict.fromkeys(("max_turn_tokens", "steps", "caption_steps", "batch_size", "questions_per_step"), 1),
     **dict.fromkeys(("num_generations", "gradient_accumulation", "processes", "save_steps", "workers"), 1),
     **dict.fromkeys(("temperature", "learning_rate", "lora_rank", "eta", "vllm_memory", "boundary_slack"), 0),
-    **dict.fromkeys(("direct_share", "captioned", "captioned_clips", "seed"), 0),
+    **dict.fromkeys(("direct_share", "captioned", "captioned_clips", "seed", "best_of"), 0),
     **dict.fromkeys(("tasks_per_set", "audit_tasks", "free_text_tasks"), -1),
 }
 MOST: dict[str, float] = dict.fromkeys(("vllm_memory", "boundary_slack", "direct_share"), 1)
@@ -55,6 +55,10 @@ def _combinations(stage: str, p: Mapping[str, Any]) -> Iterator[str]:
         yield f"source {p['source']} has no annotations, which the scripted teacher needs; set teacher to endpoint"
     if p.get("teacher_settings") and p.get("teacher") != "endpoint":
         yield "teacher_settings are those of an endpoint; set teacher to endpoint"
+    if stage == "sft" and p.get("best_of") and p.get("trajectories") != "tools":
+        yield "best_of makes the trajectories itself: leave trajectories at tools"
+    if stage == "sft" and p.get("best_of") and p.get("processes", 1) > 1:
+        yield "best_of samples in one process: set processes to 1"
     if stage == "ga_grpo" and p.get("temperature") == 0:
         yield "temperature is 0: all rollouts of a group would be alike; sample at a temperature above 0"
     if stage != "evaluate":

@@ -21,6 +21,7 @@ from medscope.pipeline.provenance import fingerprint
 IN_PLACE = "MEDSCOPE_IN_PLACE"  # set by `--in-place` for the kernel of the notebook
 LAUNCHED = "MEDSCOPE_LAUNCHED"  # set by the launcher for the kernel: it clears scratch when all is kept
 OWN_FOLDER = "runs"
+WORLDS = "worlds"  # suites of studies; what a world lacks (the warm-up) is the pipeline's
 
 
 def runs_in_place() -> bool:
@@ -33,7 +34,9 @@ class Layout:
 
     def __init__(self, folder: str | Path):
         pipeline = Path(folder).resolve() == ROOT
-        if pipeline and not runs_in_place():
+        if Path(folder).parts[:1] == (WORLDS,):
+            self.root, self.lookup = Path(folder), (Path(folder), Path("."))
+        elif pipeline and not runs_in_place():
             self.root, self.lookup = Path(OWN_FOLDER), (Path(OWN_FOLDER), Path("."))
         else:
             self.root = Path(".") if pipeline else Path(folder)

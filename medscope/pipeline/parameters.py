@@ -40,10 +40,7 @@ OVERLAYS = (
     "ablation",
     "ablation_overrides",
     "ablation_evaluation",
-    "sft_baselines",
-    "grpo_baselines",
-    "baseline_evaluation",
-    "study_tables",
+    "study",
 )
 INJECTED = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
 
@@ -163,14 +160,21 @@ def read_parameters() -> dict[str, Any]:
 
 
 def overlay(sections: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The values of `ablation_overrides.full` and the like; StageError that lists what could be named."""
-    section, _, member = name.partition(".")
+    """The values of `ablation_overrides.full`, `study.rho.table` and the like; StageError that lists what could be
+    named."""
+    section, *members = name.split(".")
     refuse_unknown("params.yaml, for --with,", [section], OVERLAYS, "section")
-    values = sections.get(section) or {}
-    if member:
-        refuse_unknown(f"section {section} of params.yaml", [member], values, "member")
-        values = values[member]
-    return dict(values or {})
+    values, path = sections.get(section) or {}, section
+    for member in members:
+        refuse_unknown(f"section {path} of params.yaml", [member], values, "member")
+        values, path = values[member] or {}, f"{path}.{member}"
+    return dict(values)
+
+
+def laid_over(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` with these values; of a parameter that is a mapping (`settings`) only the named members change."""
+    mapped = {n: {**given[n], **v} for n, v in values.items() if isinstance(v, dict) and isinstance(given.get(n), dict)}
+    return {**given, **values, **mapped}
 
 
 def stage_parameters(
@@ -189,7 +193,7 @@ def stage_parameters(
         given |= {name: value for name, value in (sections.get(WORLD) or {}).items() if name in declared}
         given |= sections.get(stage) or {}
     for name in overlays:
-        given |= overlay(sections, name)
+        given = laid_over(given, overlay(sections, name))
     for override in overrides:
         name, equals, value = override.partition("=")
         if not equals:

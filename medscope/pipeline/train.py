@@ -27,6 +27,7 @@ from medscope.suite.suite import Suite
 from medscope.training import ga_grpo
 from medscope.training.examples import ExampleBuilder, clip_records, trajectory_records, warm_up_records
 from medscope.training.order import estimated_tokens
+from medscope.training.rejection import best_of
 from medscope.training.sft import fine_tune
 from medscope.training.sharded import whole_state
 
@@ -84,7 +85,10 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> tuple[Log, Log]:
 
 
 def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
-    """Stage II: checkpoint `warm_up`, fine-tuned on the trajectories and some captioned clips, becomes `variant`."""
+    """Stage II: checkpoint `start`, fine-tuned on the trajectories and some captioned clips, becomes `variant`.
+
+    With `best_of` the trajectories are the first solved rollouts of that checkpoint on the RL tasks.
+    """
     prepare_process()
     p, place = parameters, Layout(parameters["folder"])
     suite = Suite(place.suite)
@@ -92,7 +96,12 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     trajectories = suite.trajectories  # which stay on disk; a baseline's are told anew, in memory
     if p["trajectories"] != "tools":
         trajectories = retell(trajectories, p["trajectories"], durations, p["seed"])
-    policy = load_policy(place.checkpoint("warm_up"), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
+    policy = load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
+    if p["best_of"]:
+        tasks, store = suite.select("rl", challenging=True), FrameStore(p["decoder"])
+        trajectories = best_of(
+            policy, tasks, store, tool_budget(p), scratch / "best_of", p["best_of"], seed=p["seed"]
+        )
     build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p))
     training, held_out = map(build.fitting, trajectory_records(trajectories))
     clips = build.fitting(clip_records(suite, p["captioned_clips"]))
