@@ -39,14 +39,17 @@ smoke: $(READY)  ## the whole chain at smoke scale, in smoke/
 	$(RUN) python -m medscope.pipeline.stage --smoke all
 	@$(BIN)/python -m medscope.reporting.report smoke/metrics/evaluate.json smoke/outputs/report/07_report.html
 
+# One worker per core, a file to a worker: its fixtures are made once.
+PYTEST := $(RUN) pytest --numprocesses logical --dist loadfile
+
 test: $(READY)  ## all tests
-	$(RUN) pytest
+	$(PYTEST)
 
 test-fast: $(READY)  ## the tests that take seconds
-	$(RUN) pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
-coverage: $(READY)  ## all tests, and which lines of the package they ran
-	$(RUN) pytest --cov=medscope --cov-report=term-missing:skip-covered
+coverage: $(READY)  ## all tests, and which lines of the package they and the notebooks that they start ran
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 lint: $(READY)  ## ruff, formatting, imports between rooms, notebooks without outputs
 	$(BIN)/ruff check .
