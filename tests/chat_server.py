@@ -25,8 +25,11 @@ def call(name, arguments, content=None, **fields):
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Replies in turn, the last one for ever. A reply is a choice (`text`, `call`), a status, bytes of a body, "die"
-    (the line is cut before a reply), a number of seconds as float (it hangs), or a URL that it redirects to."""
+    """Replies in turn, the last one for ever.
+
+    A reply is a choice (`text`, `call`), a status, bytes of a body, "die" (the line is cut before a reply), a number of
+    seconds as float (it hangs), a URL that it redirects to, or a function that makes one of these of the request.
+    """
 
     daemon_threads = True
 
@@ -47,8 +50,10 @@ class ChatServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append(json.loads(body))
+        self.server.requests.append(request := json.loads(body))
         reply = self.server.reply()
+        if callable(reply):
+            reply = reply(request)
         if reply == "die":
             self.close_connection = True
             return

@@ -1,11 +1,13 @@
 """Fixtures: budget, two rendered recordings on disk, an environment, the tiny policy, an endpoint on this machine."""
 
-from threading import Thread
+import os
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from browser import page  # noqa: F401  a fixture
+from filelock import FileLock
 from hypothesis import settings
 from server import Server
 
@@ -17,7 +19,17 @@ from medscope.sources.rendered.world import sample_recording, write_video
 settings.register_profile("tests", deadline=None, derandomize=True)  # the same examples on every machine
 settings.load_profile("tests")
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, .. with -n
 BUDGET = ToolBudget(skim_frames=20, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056)
+
+
+def pytest_configure():
+    """A worker of xdist, with all that its tests start, keeps to one core: more threads than cores are slow."""
+    if WORKER and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -73,14 +85,30 @@ def policy():
 
 
 @pytest.fixture(scope="session")
-def caller(store, tiny_budget, operation, clip):
-    """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues."""
+def caller(store, tiny_budget, operation, clip, tmp_path_factory):
+    """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues.
+
+    It is trained once (15 s), by one of the workers that need it.
+    """
+    from medscope.agents.policy import load_policy
+
+    own = tmp_path_factory.getbasetemp()
+    saved = (own.parent if WORKER else own) / "caller"
+    with FileLock(f"{saved}.lock") if WORKER else nullcontext():
+        if not saved.exists():
+            train_caller(store, tiny_budget, operation, clip).save(saved)
+    policy = load_policy(saved)
+    policy.model.train()
+    return policy
+
+
+def train_caller(store, budget, operation, clip):
     from medscope.agents.policy import tiny_policy
     from medscope.sources.rendered.language import LANGUAGE
     from medscope.suite.tasks import closed_tasks
     from medscope.training.examples import collate, trajectory_example
 
-    policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, tiny_budget)
+    policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, budget)
     windows = [(1.0, 3.0), (0.0, 6.0), (5.0, 2.0), (2.0, 5.0)]
     examples = []
     for number, (start, end) in enumerate(windows):
@@ -112,13 +140,11 @@ def endpoint(monkeypatch, tmp_path):
 
     def made(replies, **settings):
         server = Server(replies)
-        Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
-        monkeypatch.setenv("MEDSCOPE_JUDGE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        monkeypatch.setenv("MEDSCOPE_JUDGE_URL", server.url)
         monkeypatch.setenv("MEDSCOPE_JUDGE_MODEL", "judge")
         return Endpoint(tmp_path / "cache", **settings), server
 
     yield made
     for server in servers:
-        server.shutdown()
-        server.server_close()
+        server.close()
