@@ -71,7 +71,8 @@ class Seen(TypedDict):
 def visible(recording: Recording, second: float) -> Seen:
     """What the frame at `second` shows. A camera interval hides everything else; at the very end, the last frame.
 
-    Raises ValueError for a second outside of the recording.
+    Frames are whole seconds: ask with the actual time of a frame, not with the time that a look asked for. Raises
+    ValueError for a second outside of the recording.
     """
     found = going_on(recording, second)
     if "camera" in found:
