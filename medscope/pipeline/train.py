@@ -99,9 +99,7 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     policy = load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
     if p["best_of"]:
         tasks, store = suite.select("rl", challenging=True), FrameStore(p["decoder"])
-        trajectories = best_of(
-            policy, tasks, store, tool_budget(p), scratch / "best_of", p["best_of"], seed=p["seed"]
-        )
+        trajectories = best_of(policy, tasks, store, tool_budget(p), scratch / "best_of", p["best_of"], seed=p["seed"])
     build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p))
     training, held_out = map(build.fitting, trajectory_records(trajectories))
     clips = build.fitting(clip_records(suite, p["captioned_clips"]))
@@ -115,7 +113,7 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
 
 
 def train_grpo(parameters: dict[str, Any], scratch: Path) -> Log:
-    """Stage III: checkpoint `start`, trained by GA-GRPO on the challenging tasks of the RL videos, becomes `variant`."""
+    """Stage III: checkpoint `start`, trained by GA-GRPO on challenging tasks of the RL videos, becomes `variant`."""
     prepare_process()
     p, place = parameters, Layout(parameters["folder"])
     policy = load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
