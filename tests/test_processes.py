@@ -12,8 +12,9 @@ from medscope.environment import FrameStore
 from medscope.ranks import process_count, share
 from medscope.rewards import RewardSettings
 from medscope.training import ga_grpo, update
+from medscope.training.examples import Example
 from medscope.training.processes import on_processes
-from medscope.training.sft import Example, fine_tune
+from medscope.training.sft import fine_tune
 
 
 def as_it_is(example):

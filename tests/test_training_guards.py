@@ -11,8 +11,9 @@ from medscope.agents.policy import load_policy, tiny_policy
 from medscope.environment import FrameStore
 from medscope.rewards import RewardSettings
 from medscope.training import ga_grpo
+from medscope.training.examples import Example
 from medscope.training.precision import check_precision
-from medscope.training.sft import Example, fine_tune
+from medscope.training.sft import fine_tune
 
 
 def sentence(policy, number):

@@ -19,14 +19,12 @@ from trl import SFTConfig, SFTTrainer
 from medscope.agents.policy import Policy
 from medscope.ranks import share
 from medscope.suite.lazy import Joined
-from medscope.training.examples import Example, LazyExamples, collate, trajectory_example, warm_up_example
+from medscope.training.examples import Example, LazyExamples, collate
 from medscope.training.order import WholeOrder, grouped_by_length
 from medscope.training.precision import check_precision
 from medscope.training.progress import show_as_text
 from medscope.training.resume import Resumable
 from medscope.training.tracking import run_metrics
-
-__all__ = ["Example", "collate", "fine_tune", "trajectory_example", "warm_up_example"]
 
 
 class ResumableSFTTrainer(Resumable, SFTTrainer):
