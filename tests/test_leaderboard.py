@@ -177,7 +177,7 @@ def test_what_is_in_quarantine_is_counted_and_too_much_of_it_costs_the_rank(tmp_
     assert main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
     page = Page(tmp_path / "page.html")
     (row,) = [row for row in page.rows if any(cell.startswith("gpt") for cell in row)]
-    assert (row[-1] == f"{20 - answered} of 20") == (answered < 20)
+    assert (row[-1].strip() == f"{20 - answered} of 20") == (answered < 20)
     assert "12,345 + 67 tokens, $1.50" in page.text and ("not ranked" in page.text) == (rank is None)
 
 
