@@ -11,7 +11,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro smoke test test-fast coverage lint format deps notebook ask suite example-model leaderboard \
-	mlflow seeds baselines ablation-study readme benchmarks gpu-check verl-env verl-test lock clean
+	mlflow studies readme benchmarks gpu-check verl-env verl-test lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -99,14 +99,8 @@ lmms-test: .venv-lmms/.ready  ## the real lmms-eval gives our numbers for the sa
 mlflow: $(READY)  ## browse the runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
-seeds: $(READY)  ## study: GA-GRPO with 3 seeds against SFT (an hour): metrics/seeds.json
-	$(RUN) dvc repro studies/dvc.yaml:seeds
-
-baselines: $(READY)  ## study: systems trained alike, what tools, rewards and modulation add (an hour): metrics/baselines.json
-	$(RUN) dvc repro studies/dvc.yaml:baselines
-
-ablation-study: $(READY)  ## study: every variant over 3 seeds, paired with full (an hour): metrics/ablation_study.json
-	$(RUN) dvc repro studies/dvc.yaml:ablation_study
+studies: $(READY)  ## STUDY=seeds | two_by_two | figure5 | rho | baselines | avg_at_8: metrics/studies/<study>.json
+	$(RUN) dvc repro studies/dvc.yaml:$(or $(STUDY),seeds)
 
 readme: $(READY)  ## write the results of metrics/ and pictures of outputs/ into README.md and docs/
 	$(RUN) python -m medscope.reporting.report --readme

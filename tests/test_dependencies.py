@@ -7,6 +7,7 @@ import pytest
 import yaml
 from closure import PIPELINES, closure, covered, import_graph, listed
 
+from medscope.evaluation.studies.study import run_names
 from medscope.pipeline.parameters import (
     ROOT,
     WORLD,
@@ -23,16 +24,29 @@ STAGES = {
     for name, stage in yaml.safe_load(pipeline.read_text())["stages"].items()
 }
 ITEMS = {  # one member of every matrix
-    "${key}": {
-        "evaluate": "sft",
-        "sft_baseline": "text_cot",
-        "grpo_baseline": "plain_grpo",
-        "baseline_evaluation": "text_cot",
+    "${key}": {"evaluate": "sft"},
+    "${item.variant}": {
+        "rho_rl": "evidence",
+        "rho_evaluation": "evidence",
+        "two_by_two_rl": "neither",
+        "two_by_two_evaluation": "neither",
+        "baselines_sft": "best_of_8",
+        "baselines_rl": "plain_grpo",
+        "baselines_evaluation": "text_cot",
+        "": "no_evidence",
     },
-    "${item.variant}": "no_evidence",
     "${item.seed}": "1",
-    "${study_tables.ablation_study.steps}": "60",
+    "${item.world}": "rho_20",
+    "${item.policy}": "sft",
 }  # fmt: skip
+
+
+def filled(text: str, stage: str) -> str:
+    """A template of this stage with the member of `ITEMS` in it."""
+    for template, value in ITEMS.items():
+        chosen = value if isinstance(value, str) else value.get(stage, value.get("", ""))
+        text = text.replace(template, chosen)
+    return text
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +72,7 @@ def test_an_edit_of_the_reward_trains_only_ga_grpo_again(graph):
 
 
 def command(name: str) -> str:
-    words = STAGES[name]["cmd"]
-    for template, value in ITEMS.items():
-        words = words.replace(template, value if isinstance(value, str) else value.get(name.split("/")[1], ""))
+    words = filled(STAGES[name]["cmd"], name.split("/")[1])
     assert "${" not in words
     return words.removeprefix("python -m medscope.pipeline.stage ")
 
@@ -72,8 +84,7 @@ def test_a_command_is_understood_and_dvc_watches_all_that_it_is_given(name):
     watched, sections = STAGES[name]["params"], read_parameters()
     assert parameters.stage in watched
     for overlay in arguments.overlays:
-        plain = overlay.rpartition(".")[0] if "${" in "".join(watched) else overlay
-        assert any(path == overlay or path.startswith(f"{plain}.") for path in watched), f"DVC must watch {overlay}"
+        assert overlay in [filled(path, name.split("/")[1]) for path in watched], f"DVC must watch {overlay}"
     own = sections.get(parameters.stage) or {}
     shared = {f"{WORLD}.{key}" for key in sections[WORLD] if key in parameters and key not in own}
     assert {path for path in watched if path.startswith(f"{WORLD}.")} == shared
@@ -83,17 +94,17 @@ def test_a_command_is_understood_and_dvc_watches_all_that_it_is_given(name):
 def test_the_outputs_of_a_stage_lie_where_its_notebook_writes_them(name):
     _, arguments = parse(command(name).split())
     parameters = stage_parameters(arguments.stage, arguments.overrides, arguments.overlays)
-    outs = [path for template in STAGES[name]["outs"] for path in [template]]
-    for template, value in ITEMS.items():
-        chosen = value if isinstance(value, str) else value.get(name.split("/")[1], "")
-        outs = [path.replace(template, chosen) for path in outs]
-    assert f"outputs/{run_name(parameters)}" in outs
+    outs = [filled(path, name.split("/")[1]) for path in STAGES[name]["outs"]]
+    place = "" if parameters["folder"] == "." else f"{parameters['folder']}/"
+    assert f"{place}outputs/{run_name(parameters)}" in outs
     if "variant" in parameters:
-        assert f"checkpoints/{parameters['variant']}" in outs
+        assert f"{place}checkpoints/{parameters['variant']}" in outs
+    read = {filled(path, name.split("/")[1]) for path in STAGES[name]["deps"]}
     if parameters.stage == "evaluate":
-        assert f"predictions/{parameters['system']}.jsonl" in outs
-        reads = [path for path in STAGES[name]["deps"] if path.startswith("checkpoints/")]
-        assert len(reads) == bool(parameters["checkpoint"])
+        assert f"{place}predictions/{parameters['system']}.jsonl" in outs
+    start = parameters.get("checkpoint") or parameters.get("start")
+    if start:
+        assert f"{place}checkpoints/{start}" in read or f"checkpoints/{start}" in read, "the pipeline's, if not its own"
 
 
 def test_dvc_reads_both_files_and_every_member_has_a_name():
@@ -103,10 +114,9 @@ def test_dvc_reads_both_files_and_every_member_has_a_name():
     assert found.returncode == 0, found.stderr
     names = set(found.stdout.split())
     assert {"evaluate@rl", "blind", "ablation@full-0", "ablation_evaluation@no_modulation-0", "report"} <= names
-    assert {f"studies/dvc.yaml:{name}" for name in ("seeds", "baselines", "study_training@full-2")} <= names
+    some = ("seeds", "avg_at_8", "two_by_two_rl@both-7", "rho_rl@rho_80-evidence-4", "worlds@no_slack")
+    assert {f"studies/dvc.yaml:{name}" for name in some} <= names
     sections = read_parameters()
-    trained = {*sections["sft_baselines"], *sections["grpo_baselines"]}
-    assert trained == set(sections["baseline_evaluation"]) == set(sections["study_tables"]["baselines"]["names"])
     assert {system for system in sections["report"]["systems"] if system != "blind"} == set(sections["systems"])
 
 
@@ -122,9 +132,23 @@ def test_the_inputs_of_a_run_are_found_by_its_parameters(name):
     _, arguments = parse(command(name).split())
     parameters = stage_parameters(arguments.stage, arguments.overrides, arguments.overlays)
     found = stage_inputs(parameters)
-    checkpoint = parameters.get("checkpoint") or {"sft": "warm_up", "ga_grpo": "sft"}.get(parameters.stage)
-    if parameters.stage != "studies" and checkpoint and parameters.get("system") != "blind":
-        assert f"checkpoints/{checkpoint}" in found
     if parameters.stage == "studies":
-        assert f"predictions/{'study' if parameters['study'] == 'ablation_study' else parameters['study']}" in found
+        assert any(path.endswith(f"predictions/studies/{parameters['study']}") for path in found)
     assert not any("${" in path for path in found)
+
+
+@pytest.mark.parametrize("study", [name for name in read_parameters()["study"] if name != "worlds"])
+def test_a_study_reads_what_its_stages_make_and_its_contrasts_add_up_to_nothing(study):
+    """Every prediction that an arm names is an output of an evaluation; every arm of a contrast exists."""
+    section = read_parameters()["study"][study]
+    table = stage_parameters("studies", [], [f"study.{study}.table"])
+    assert table["study"] == study
+    arms = {arm: run_names(names, table["seeds"]) for arm, names in table["arms"].items()}
+    for label, weights in table["contrasts"].items():
+        assert set(weights) <= set(arms) and abs(sum(weights.values())) < 1e-9, label
+    trained = [f"{variant}_{seed}" for variant in section.get("variants", ()) for seed in table["seeds"]]
+    named = {name.rpartition("/")[2] for names in arms.values() for name in names if f"studies/{study}/" in name}
+    assert set(trained) <= named, "a training that no arm reads"
+    for words in ("two_by_two", "figure5"):
+        if study == words:
+            assert set(trained) == named, "an arm that nothing trains"

@@ -78,4 +78,4 @@ def test_every_make_target_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {target for text in TEXTS.values() for target in re.findall(r"`make ([a-z-]+)", text)}
     named |= {line.split()[1] for line in COMMANDS if line.startswith("make ")}
-    assert {"repro", "readme", "seeds"} <= named <= targets
+    assert {"repro", "readme", "studies"} <= named <= targets
