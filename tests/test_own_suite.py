@@ -43,6 +43,7 @@ def test_recordings_are_copies_without_names(folder):
     for recording in found:
         assert recording.path == str(folder / "copies" / f"{recording.video}.mp4") and recording.duration == 12
         assert not {"smith", "jones", "a", "b", "c"} & {recording.video, recording.group}
+    assert source_of(folder, **annotated).quarantine.read_text() == ""
     originals = read_jsonl(folder / "private" / "names_private" / "manifest.jsonl", VideoFile)
     assert [video.video for video in originals] == ["jones/c", "smith/a", "smith/b"]
     assert list(source_of(folder, **annotated).recordings()) == found, "names stay from run to run"

@@ -87,7 +87,8 @@ def test_recordings_to_report(films, serve, tmp_path):
     told = json.loads((house.folder / "metrics" / "synthesize_data.json").read_text())
     reasons = {reason for step in told["funnel"].values() for reason in step["rejected"]}
     assert {"yes or no", "leaks its time", "answerable without the video"} & reasons and "duplicate" in reasons
-    assert told["teacher"] == "scripted" and (house.folder / "outputs" / "synthesize_data" / "funnel.png").exists()
+    assert told["teacher"] == "scripted" and told["quarantined"] == 0
+    assert (house.folder / "outputs" / "synthesize_data" / "funnel.png").exists()
     rejected = (house.folder / "data" / "suite" / "rejected.jsonl").read_text().splitlines()
     assert all(json.loads(line)["reason"] for line in rejected)
     made = [path for path in house.folder.rglob("*") if path.is_file() and "mlflow" not in path.name]

@@ -18,7 +18,7 @@ from medscope.sources.annotations.formats import read_annotations
 from medscope.sources.dicom import is_dicom
 from medscope.sources.folder import find_files
 from medscope.sources.make import make_source
-from medscope.sources.manifest import MANIFEST, QUARANTINE, Quarantined, VideoFile, check_share, write_manifest
+from medscope.sources.manifest import MANIFEST, Quarantined, VideoFile, check_share, write_manifest
 from medscope.sources.source import Language
 from medscope.sources.videos import FolderSource, SegmentsSource
 
@@ -41,6 +41,11 @@ class DeidentifiedSource:
     @property
     def language(self) -> Language:
         return self.source.language
+
+    @property
+    def quarantine(self) -> Path:
+        """The private file of what `recordings` left out, and why."""
+        return self.source.quarantine
 
     @property
     def settings(self) -> Settings:
@@ -69,7 +74,7 @@ class DeidentifiedSource:
         videos = [video for video in read_jsonl(settings.private / MANIFEST, VideoFile) if video.path in originals]
         outcome = Outcome(found=len(videos))
         names = make_copies(videos, devices, self._annotations(settings, videos), settings, outcome)
-        earlier = read_jsonl(settings.private / QUARANTINE, Quarantined)
+        earlier = read_jsonl(self.quarantine, Quarantined)
         write_manifest(settings.private, videos, [*earlier, *outcome.quarantined])
         check_share(
             "videos to copy", len(outcome.quarantined), len(videos), self.source.max_quarantined, settings.private

@@ -67,7 +67,8 @@ def main(words: Sequence[str] | None = None) -> None:
     except StageFailed as error:
         sys.exit(f"the suite was not made\n{error}")
     section = yaml.safe_dump({STAGE: values}, sort_keys=False, allow_unicode=True)
-    print(f"The suite is in runs/data/suite. For `dvc repro` on these recordings write in params.yaml:\n\n{section}")
+    place = Path("runs" if parameters["folder"] == "." else parameters["folder"], "data", "suite")
+    print(f"The suite is in {place}. For `dvc repro` on these recordings write in params.yaml:\n\n{section}")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ class FolderSource:
         """Plain words for any label; `questions` replaces templates, or adds those for attributes, by kind."""
         return Language({**TEMPLATES, **{kind: tuple(templates) for kind, templates in self.questions.items()}})
 
+    @property
+    def quarantine(self) -> Path:
+        """The file of what `recordings` left out, and why."""
+        return Path(self.out) / QUARANTINE
+
     def found(self) -> list[Found]:
         return find_all(self.folder, self.copies, self.group_from)
 
