@@ -132,3 +132,6 @@ def test_a_launch_from_which_no_node_could_fail_and_come_back_is_refused(monkeyp
             part()
     with pytest.raises(ValueError, match="processes=4, the launcher has started 2"):
         on_processes(4, print)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    with pytest.raises(RuntimeError, match=r"run by `-m medscope\.pipeline\.stage`"):
+        on_processes(2, print)

@@ -18,7 +18,6 @@ from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Trajectory, WarmUpExample
 
 POOL = 50  # batches among which examples of like length are put together
-FRAME_WORDS = 2  # tokens around a frame, beside its second
 
 
 def estimated_tokens(
@@ -30,16 +29,16 @@ def estimated_tokens(
     """
     if isinstance(record, WarmUpExample):
         question, turns, tools = "".join([record.question, *record.captions]), [record.turn], False
-        shown = [(0 if record.captions else len(record.seconds), record.max_pixels)]
+        shown = [(record.seconds, 0 if record.captions else record.max_pixels)]
     else:
         question, turns, tools = record.task.question, record.turns, record.tools
         pixels = {"crop_video": budget.crop_pixels, "get_frame": budget.frame_pixels}
-        shown = [(len(call.seconds), pixels[call.name]) for call in record.calls if call.seconds]
-        shown.append((len(skim_seconds(durations[record.task.video], budget.skim_frames)), budget.skim_pixels))
-    words = len(encode_prompt(policy, opening(question, [], tools), tools).ids)
+        shown = [(call.seconds, pixels[call.name]) for call in record.calls if call.seconds]
+        shown.append((skim_seconds(durations[record.task.video], budget.skim_frames), budget.skim_pixels))
+    labels = "".join(f" {second:g}s" for seconds, _ in shown for second in seconds)
+    words = len(encode_prompt(policy, opening(question, [], tools), tools).ids) + len(policy.encode(labels))
     words += sum(len(encode_turn(policy, turn).ids) for turn in turns)
-    label = len(policy.encode(" 12.5s")) + FRAME_WORDS
-    return words + sum(count * (pixels // PATCH_FACTOR**2 + label) for count, pixels in shown)
+    return words + sum(len(seconds) * (pixels // PATCH_FACTOR**2) for seconds, pixels in shown)
 
 
 def grouped_by_length(lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> list[int]:

@@ -14,6 +14,7 @@ import itertools
 import os
 import pickle
 import signal
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -25,19 +26,23 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from medscope.ranks import LONGEST_WAIT, process_count
 
 CALLS = "medscope/calls"  # of the store: how many calls the notebook has made; the n-th is in CALLS/n
+GONE = "medscope/gone"  # how many followers have heard that the notebook has ended
 HELD = "TORCHELASTIC_USE_AGENT_STORE"  # "True" where the store is held already, so that torch's groups use it as well
 
 
 def on_processes(processes: int, function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments)` in this process, or in so many (a GPU each, or gloo); what the first of them returns.
 
-    Raises ValueError for more processes than GPUs, and under torchrun for another number than it has started. What
-    failed in a process that was started here is raised as its `ChildFailedError`.
+    Raises ValueError for more processes than GPUs, and under torchrun for another number than it has started;
+    RuntimeError where torchrun did not start `pipeline.stage`. What failed in a process that was started here is raised
+    as its `ChildFailedError`.
     """
     started = process_count()
     if started > 1:
         if processes != started:
             raise ValueError(f"processes={processes}, the launcher has started {started}; give it that number")
+        if os.environ.get(HELD) != "True":
+            raise RuntimeError("under torchrun a notebook is run by `-m medscope.pipeline.stage` (docs/scaling.md)")
         _ask_followers(_connected(held_here=False), (function, arguments))
         return function(*arguments)
     if processes == 1:
@@ -79,14 +84,17 @@ def follow() -> None:
     for number in itertools.count():
         call = pickle.loads(store.get(f"{CALLS}/{number}"))  # waits for it
         if call is None:
+            store.add(GONE, 1)
             return
         function, arguments = call
         function(*arguments)
 
 
 def dismiss_followers(store: TCPStore) -> None:
-    """End the `follow` of the other processes, when the notebook has ended."""
+    """End the `follow` of the other processes, when the notebook has ended; the store is held until all have heard."""
     _ask_followers(store, None)
+    while store.add(GONE, 0) < process_count() - 1:
+        time.sleep(0.1)
 
 
 def _ask_followers(store: TCPStore, call: tuple[Callable[..., Any], tuple[Any, ...]] | None) -> None:

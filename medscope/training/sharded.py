@@ -21,8 +21,11 @@ def shards(model: torch.nn.Module) -> list[FSDPModule]:
 
 @contextmanager
 def whole_weights(model: torch.nn.Module) -> Iterator[None]:
-    """Inside, every process holds all weights below `model` and may call its parts alone; all must enter together."""
-    units = shards(model)
+    """Inside, every process holds all weights below `model` and may call its parts alone; all must enter together.
+
+    Used within the forward of the whole model, which gathers what belongs to no layer by itself.
+    """
+    units = [unit for unit in shards(model) if unit is not model]
     for unit in units:
         unit.set_reshard_after_forward(False, recurse=False)
         unit.unshard()
@@ -32,7 +35,7 @@ def whole_weights(model: torch.nn.Module) -> Iterator[None]:
         for unit in units:
             unit.set_reshard_after_forward(True, recurse=False)
             unit.reshard()
-            # The norm and the head are one unit, whose hooks wait for both. A prefill calls the norm alone.
+            # Head and embedding may be one unit, whose hooks wait for both; a prefill calls the embedding alone.
             unit._get_fsdp_state()._modules_to_run_forward.clear()
 
 
