@@ -12,10 +12,13 @@ import numpy as np
 
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.files import write_jsonl
+from medscope.ranks import gathered, is_first_process
 from medscope.records import Split
 from medscope.sources.source import Source
 from medscope.suite.captions import captions
 from medscope.suite.free_text import free_text_tasks
+from medscope.suite.nested_tasks import is_nested, nested_tasks, outline
+from medscope.suite.search_warm_up import distinct_examples, search_examples
 from medscope.suite.splits import SHARES, assign_splits
 from medscope.suite.suite import Suite
 from medscope.suite.tasks import GROUNDING, closed_tasks, sample_tasks
@@ -45,16 +48,20 @@ def build_suite(
 
     Closed tasks: all of warm-up and eval, at most `questions_per_video` per video of sft and rl. Free-text tasks: all
     of eval, at most `free_text_per_video` of sft. Trajectories are made for sft, warm-up examples (of frames, and
-    `captioned` of captions) for warm-up. Videos without a published split are assigned one by `shares`.
+    `captioned` of captions) for warm-up. Videos without a published split are assigned one by `shares`. Several
+    processes share what needs frames, and the first one writes; the suite is the same.
     """
-    recordings = assign_splits(source.recordings(), shares, seed)
+    drawn = gathered(list(source.recordings()) if is_first_process() else None)[0]
+    recordings = assign_splits(drawn, shares, seed)
     by_video, language = {recording.video: recording for recording in recordings}, source.language
 
-    closed = [
-        t for i, r in enumerate(recordings) for t in closed_tasks(r, language, np.random.default_rng([seed, 2, i]))
-    ]
+    nested = any(map(is_nested, recordings))
+    ask = nested_tasks if nested else closed_tasks
+    closed = [t for i, r in enumerate(recordings) for t in ask(r, language, np.random.default_rng([seed, 2, i]))]
     described = [
-        t for i, r in enumerate(recordings) for t in free_text_tasks(r, language, np.random.default_rng([seed, 8, i]))
+        t
+        for i, r in enumerate(map(outline, recordings))
+        for t in free_text_tasks(r, language, np.random.default_rng([seed, 8, i]))
     ]
     sft = sample_tasks(closed, "sft", questions_per_video, seed)
     sft_free_text = sample_tasks(described, "sft", free_text_per_video, seed)
@@ -67,19 +74,25 @@ def build_suite(
     ]
 
     words = vocabulary(recording for recording in recordings if recording.split == "warm_up")
-    templates = language.templates.get(GROUNDING, ())
-    examples = captioned_examples(captioned, words, templates, budget.skim_frames, boundary_slack, seed)
-    examples += framed_examples(
-        [task for task in closed if task.split == "warm_up"],
-        by_video,
-        store,
-        budget,
-        language.describe,
-        skims_per_question,
-        looks_per_question,
-        boundary_slack,
-        seed,
-    )
+    first = [task for task in closed if task.split == "warm_up"]
+    if nested:
+        examples = distinct_examples(captioned, words, language.templates, seed)
+        for as_words in (True, False):
+            examples += search_examples(first, by_video, store, budget, as_words, seed)
+    else:
+        templates = language.templates.get(GROUNDING, ())
+        examples = captioned_examples(captioned, words, templates, budget.skim_frames, boundary_slack, seed)
+        examples += framed_examples(
+            first,
+            by_video,
+            store,
+            budget,
+            language.describe,
+            skims_per_question,
+            looks_per_question,
+            boundary_slack,
+            seed,
+        )
     environment = ClinicalVideoEnvironment(store, budget)
     trajectories, rejected = make_trajectories(
         [*sft, *sft_free_text], by_video, environment, language.describe, boundary_slack, direct_share, seed
@@ -91,7 +104,9 @@ def build_suite(
         "warm_up_examples": examples,
         "trajectories": trajectories,
     }.items():
-        write_jsonl(Path(folder) / f"{name}.jsonl", records)
+        if is_first_process():
+            write_jsonl(Path(folder) / f"{name}.jsonl", records)
+    gathered(None)  # the suite is there before any process goes on
     return rejected
 
 

@@ -33,6 +33,13 @@ def is_nested(recording: Recording) -> bool:
     return any(LEVEL in interval.attributes for interval in recording.intervals)
 
 
+def outline(recording: Recording) -> Recording:
+    """The recording with its phases alone, as a flat annotation; a flat one as it is."""
+    if not is_nested(recording):
+        return recording
+    return replace(recording, intervals=tuple(replace(phase, attributes={}) for phase in _of(recording, PHASE)))
+
+
 def phases(recording: Recording) -> list[Phase]:
     """The phases of a recording in order."""
     found: list[Phase] = []

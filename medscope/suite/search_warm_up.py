@@ -23,6 +23,7 @@ from medscope.suite.teachers.thoughts import NOTHING, Run, going_on, inner, plac
 OWN_CLOCK = 0.5  # share of the examples that count on a clock of their own: seconds are read, not remembered
 FEWEST, MOST = 3, 10  # frames of an example with distinct words
 SPACING = 30  # seconds between these, on average at most
+LATEST_SECOND = 1290  # of an example's clock
 
 
 class _Clock(ClinicalVideoEnvironment):
@@ -39,10 +40,9 @@ def search_examples(
     store: FrameStore,
     budget: ToolBudget,
     captioned: bool,
-    last_second: int,
     seed: int,
 ) -> list[WarmUpExample]:
-    """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to `last_second`."""
+    """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to LATEST_SECOND."""
     examples: list[WarmUpExample] = []
     for number, task in enumerate(tasks):
         rng = np.random.default_rng([seed, 10, number])
@@ -50,7 +50,7 @@ def search_examples(
         for turn, seconds, max_pixels in _looks(task, recording, store, budget, rng):
             end = recording.duration if max_pixels == budget.skim_pixels else seconds[-1]
             if {int(named) for named in re.findall(r"\d+", turn)} <= {*map(int, seconds), int(end)}:
-                latest = max(0, last_second - int(end))
+                latest = max(0, LATEST_SECOND - int(end))
                 offset = int(rng.integers(0, latest + 1)) if rng.random() < OWN_CLOCK else 0
                 words = tuple(_caption(task, recording, s, max_pixels, budget) for s in seconds) if captioned else ()
                 example = WarmUpExample(
@@ -104,7 +104,7 @@ def _later(turn: str, seconds: int) -> str:
 
 
 def distinct_examples(
-    count: int, words: Sequence[str], templates: Mapping[str, Sequence[str]], last_second: int, seed: int
+    count: int, words: Sequence[str], templates: Mapping[str, Sequence[str]], seed: int
 ) -> list[WarmUpExample]:
     """Captioned skims and looks in which every frame shows another word at a random second.
 
@@ -117,7 +117,7 @@ def distinct_examples(
     for number in range(count):
         frames = int(rng.integers(FEWEST, min(MOST, len(words)) + 1))
         names = [words[i] for i in rng.permutation(len(words))[:frames]]
-        first = int(rng.integers(0, last_second - SPACING * frames))
+        first = int(rng.integers(0, LATEST_SECOND - SPACING * frames))
         *seconds, end = (first + int(s) for s in sorted(rng.choice(SPACING * frames, frames + 1, replace=False)))
         shown = [Run(name, second, second) for name, second in zip(names, seconds, strict=True)]
         asked, other = int(rng.integers(frames)), words[int(rng.integers(len(words)))]

@@ -6,19 +6,24 @@ paper's co-author checks only the format. That the answer was really seen is the
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
-from medscope.agents.protocol import run_episode
+from medscope.agents.protocol import Agent, run_episode
 from medscope.environment.environment import ClinicalVideoEnvironment, Trace
 from medscope.environment.grammar import is_well_formed, parse_answer
-from medscope.environment.tools import skim_seconds
+from medscope.environment.tools import ToolBudget, skim_seconds
 from medscope.evaluation.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
+from medscope.ranks import gathered, is_first_process, own_part
 from medscope.records import Interval, Recording, Task, Trajectory
+from medscope.suite.nested_tasks import is_nested, outline
 from medscope.suite.teachers.scripted import ScriptedTeacher
+from medscope.suite.teachers.searching import SearchingTeacher
 
+MISTAKES = 0.03  # chance that the searching teacher writes a call wrongly first
 MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another interval does not
 
 
@@ -36,6 +41,23 @@ def faults(trajectory: Trajectory) -> list[str]:
     return reasons
 
 
+def teacher_of(
+    task: Task,
+    recording: Recording,
+    budget: ToolBudget,
+    describe: Callable[[Interval], str],
+    boundary_slack: float,
+    rng: np.random.Generator,
+) -> Callable[..., Agent] | None:
+    """Makes the teacher of a task, with or without `tools`; None where the skim does not show what is asked for."""
+    if is_nested(recording) and not task.free_text:
+        search = partial(SearchingTeacher, task, recording, budget, rng, boundary_slack, MISTAKES)
+        return search if search().candidates else None
+    seconds = skim_seconds(recording.duration, budget.skim_frames)
+    known = (task, outline(recording), seconds, recording.duration, boundary_slack, rng, describe)
+    return partial(ScriptedTeacher, *known) if ScriptedTeacher(*known).hypothesis() is not None else None
+
+
 def make_trajectories(
     tasks: Sequence[Task],
     recordings: Mapping[str, Recording],
@@ -50,28 +72,35 @@ def make_trajectories(
     Those without tools carry no tool definitions in their prompt: they teach the model to do what it can when it has no
     tools, which is the `no_tools` system of the benchmark. Their answers about details are guesses, so only the
     format is checked. Returns the kept trajectories in the order of their tasks and the counts of rejections by reason.
+    Of several processes each does the videos of its own and returns what all have made.
     """
     rng = np.random.default_rng([seed, 3])
     direct = [not t.free_text and (not t.challenging or rng.random() < direct_share) for t in tasks]
+    by_video: dict[str, list[int]] = {}  # the store then decodes a video once
+    for number, task in enumerate(tasks):
+        by_video.setdefault(task.video, []).append(number)
+    videos = sorted(by_video)
     kept: dict[int, list[Trajectory]] = {}
-    rejected: Counter[str] = Counter()
-    by_video = sorted(range(len(tasks)), key=lambda number: tasks[number].video)  # the store then decodes a video once
-    for number in tqdm(by_video, desc="trajectories", unit="task", mininterval=2):
+    rejected: dict[int, list[str]] = {}
+    own = [number for video in own_part(videos) for number in by_video[video]]
+    for number in tqdm(own, desc="trajectories", unit="task", mininterval=2, disable=not is_first_process()):
         task, own_rng = tasks[number], np.random.default_rng([seed, 4, number])
         recording = recordings[task.video]
-        seconds = skim_seconds(recording.duration, environment.budget.skim_frames)
-        known = (task, recording, seconds, recording.duration, boundary_slack, own_rng, describe)
-        teacher = ScriptedTeacher(*known)
-        if teacher.hypothesis() is None:
-            rejected["unseen in the skim"] += 1
+        teacher = teacher_of(task, recording, environment.budget, describe, boundary_slack, own_rng)
+        if teacher is None:
+            rejected[number] = ["unseen in the skim"]
             continue
         made = []
         if task.challenging or task.free_text:
-            trajectory = run_episode(teacher, task, environment)
+            trajectory = run_episode(teacher(), task, environment)
             made.append((trajectory, faults(trajectory)))
         if direct[number]:
-            trajectory = run_episode(ScriptedTeacher(*known, tools=False), task, environment, tools=False)
+            trajectory = run_episode(teacher(tools=False), task, environment, tools=False)
             made.append((trajectory, [reason for reason in faults(trajectory) if reason == "format"]))
         kept[number] = [trajectory for trajectory, reasons in made if not reasons]
-        rejected.update(reason for _, reasons in made for reason in reasons)
-    return [trajectory for number in sorted(kept) for trajectory in kept[number]], rejected
+        rejected[number] = [reason for _, reasons in made for reason in reasons]
+    for some_kept, some_rejected in gathered((kept, rejected)):
+        kept |= some_kept
+        rejected |= some_rejected
+    counts = Counter(reason for video in videos for number in by_video[video] for reason in rejected[number])
+    return [trajectory for number in sorted(kept) for trajectory in kept[number]], counts

@@ -12,6 +12,7 @@ from medscope.environment.environment import Blocks, show_frames
 from medscope.environment.frame_store import FrameStore
 from medscope.environment.grammar import window_text
 from medscope.environment.tools import ToolBudget, crop_seconds, skim_seconds
+from medscope.ranks import merged, own_part
 from medscope.records import Interval, Recording, Task, Timestamp, WarmUpExample, Window
 from medscope.suite.tasks import GROUNDING, ORDER
 from medscope.suite.teachers.scripted import ScriptedTeacher, skim_thought, widened
@@ -77,10 +78,12 @@ def framed_examples(
 ) -> list[WarmUpExample]:
     """For every task some excerpts of its skim or some dense looks at its window, in the teacher's words.
 
-    Excerpts for `grounding`, `order` and all tasks about instants; looks for all tasks about attributes.
+    Excerpts for `grounding`, `order` and all tasks about instants; looks for all tasks about attributes. Of several
+    processes each does a part of the tasks and returns what all have made.
     """
-    examples: list[WarmUpExample | None] = []
-    for number, task in enumerate(tasks):
+    made: list[list[WarmUpExample | None]] = []
+    for number in own_part(range(len(tasks))):
+        task, examples = tasks[number], []
         recording = recordings[task.video]
         rng = np.random.default_rng([seed, 5, number])
         about_attribute = task.kind not in (GROUNDING, ORDER)
@@ -90,7 +93,8 @@ def framed_examples(
             examples += [
                 _look(task, recording, store, budget, describe, boundary_slack, rng) for _ in range(looks_per_question)
             ]
-    return [example for example in examples if example is not None]
+        made.append(examples)
+    return [example for examples in merged(made) for example in examples if example is not None]
 
 
 def _excerpt(
