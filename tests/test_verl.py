@@ -26,7 +26,7 @@ from verl import DataProto
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, DictConfigWrap, ToolListWrap
 from verl.tools.tool_registry import load_all_tools
 from verl.trainer.ppo.reward import load_reward_manager
-from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.trainer.ppo.utils import create_rl_dataset
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.workers.rollout.replica import TokenOutput
 
@@ -83,7 +83,7 @@ def processor(config):
 
 @pytest.fixture(scope="module")
 def data(config, processor):
-    return RLHFDataset(config.data.train_files, processor.tokenizer, config.data, processor)
+    return create_rl_dataset(config.data.train_files, config.data, processor.tokenizer, processor)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def played(config, processor, data):
         server = RecordedServer(rollout)
         loop = MedScopeAgentLoop(
             trainer_config=DictConfigWrap(config), server_manager=server, tokenizer=processor.tokenizer,
-            processor=processor, dataset_cls=RLHFDataset, data_config=DictConfigWrap(config.data),
+            processor=processor, dataset_cls=type(data), data_config=DictConfigWrap(config.data),
             hf_model_type="qwen2_5_vl", tools=ToolListWrap(tools),
         )  # fmt: skip
         output = await loop.run({"temperature": 1.0}, **row)
@@ -162,7 +162,9 @@ def test_verl_accepts_the_configuration():
         "actor_rollout_ref.rollout.n=1",
         "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=3",
         "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent",
-        "data.train_batch_size=16",  # smaller than ppo_mini_batch_size: verl's own check
+        "data.train_batch_size=128",  # two updates per batch
+        "actor_rollout_ref.actor.use_kl_loss=true",
+        "actor_rollout_ref.actor.loss_agg_mode=typo",  # refused by verl
     ],
 )
 def test_a_configuration_with_another_advantage_or_loop_is_refused(change):

@@ -88,7 +88,7 @@ def row(task: Task, number: int, skim_folder: Path, budget: ToolBudget) -> dict[
         {"role": m["role"], "content": m["content"] if isinstance(m["content"], str) else _joined(m["content"])}
         for m in messages
     ]
-    limits = {"min_pixels": PATCH_FACTOR**2, "max_pixels": budget.skim_pixels}  # verl's loader keeps their size
+    limits = {"min_pixels": PATCH_FACTOR**2, "max_pixels": budget.skim_pixels}  # the stock data set keeps the size, too
     create = {"create_kwargs": {"path": str(Path(task.path).absolute())}}
     return {
         "data_source": task.collection,

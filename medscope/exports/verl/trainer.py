@@ -53,15 +53,21 @@ class EvidenceTrainer(PPOTrainerSync):
 
 
 def check_algorithm(config: DictConfig) -> None:
-    """Raise ValueError unless verl's part of the advantage is ours: R - mean of the group, nothing else."""
+    """Raise ValueError unless verl's part is ours: advantages R - mean of the group, no KL, one update per batch."""
     wanted = {
         "algorithm.adv_estimator": (config.algorithm.adv_estimator, "grpo"),
         "algorithm.norm_adv_by_std_in_grpo": (config.algorithm.norm_adv_by_std_in_grpo, False),
         "algorithm.use_kl_in_reward": (config.algorithm.use_kl_in_reward, False),
+        "actor_rollout_ref.actor.use_kl_loss": (config.actor_rollout_ref.actor.use_kl_loss, False),
+        "actor_rollout_ref.actor.ppo_epochs": (config.actor_rollout_ref.actor.ppo_epochs, 1),
+        "actor_rollout_ref.actor.ppo_mini_batch_size": (
+            config.actor_rollout_ref.actor.ppo_mini_batch_size,
+            config.data.train_batch_size,
+        ),
     }
     for name, (value, needed) in wanted.items():
         if value != needed:
-            raise ValueError(f"{name} is {value!r}; evidence-modulated advantages need {needed!r}")
+            raise ValueError(f"{name} is {value!r}; GA-GRPO needs {needed!r}")
     if config.actor_rollout_ref.rollout.n < 2:
         raise ValueError(f"rollout.n is {config.actor_rollout_ref.rollout.n}; a group needs at least 2 rollouts")
     modulation = config.trainer.v1.get(TRAINER, {}).get("modulation")
