@@ -116,7 +116,7 @@ gpu-check: $(READY)  ## on a machine with a GPU: tests, our step against TRL at 
 .venv-verl/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-verl
 	.venv-verl/bin/pip install --quiet --disable-pip-version-check verl==0.9.1 torch==2.13.0 transformers==5.9.0 \
-		TransferQueue==0.1.11 cachetools fastapi uvicorn qwen_vl_utils decord==0.6.0 av openai diskcache pytest
+		TransferQueue==0.1.11 cachetools fastapi uvicorn decord==0.6.0 av openai diskcache pytest
 	.venv-verl/bin/pip install --quiet --disable-pip-version-check setuptools
 	.venv-verl/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
