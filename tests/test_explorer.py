@@ -72,6 +72,7 @@ def test_several_questions_stay_and_the_cost_is_that_of_each(make, serve):
     assert (second.start.value, second.end.value) == (3, 5)
 
 
+@pytest.mark.slow  # an untrained policy that never ends its turns
 def test_two_models_answer_side_by_side_and_a_dead_one_hides_no_other(make, serve, policy, tiny_budget, tmp_path):
     """A checkpoint of the pipeline, which holds no budget.json, and an endpoint that dies after its first call."""
     policy.save(tmp_path / "checkpoint")
@@ -167,6 +168,7 @@ def test_the_suite_offers_its_held_out_tasks_and_a_correction_finds_its_task(mak
     assert read_annotations(tmp_path / "kept", "webvtt")[0][0].annotation.id == "set:a2"
 
 
+@pytest.mark.slow  # an untrained policy that never ends its turns
 def test_the_models_own_budget_and_the_words_of_its_card_count(make, policy, tmp_path, folder):
     policy.save(tmp_path / "m" / "card")
     (tmp_path / "m" / "card" / "budget.json").write_text(json.dumps({"skim_frames": 3, "skim_pixels": 784}))
