@@ -17,6 +17,7 @@ from medscope.environment.tools import skim_seconds
 from medscope.environment.video import PATCH_FACTOR
 from medscope.evaluation.judge import Judge, exact
 from medscope.evaluation.predictions import Prediction
+from medscope.ranks import is_first_process, merged, own_part, process_count
 from medscope.records import Task
 
 MAX_ROWS = 64  # tasks in a batch
@@ -40,27 +41,34 @@ def predict(
 
     `oracle_turns` are written as the first turn of each task in place of the model's own. `environment` makes the
     environment of a task (default: a plain one). The policy's feature cache is used and left as it was found, even
-    where the judge (`JudgeError`) or a video (`VideoError`) fails.
+    where the judge (`JudgeError`) or a video (`VideoError`) fails. Of several processes each answers batches of its
+    own, and all return every prediction in the order of the tasks; sampled answers are refused there (ValueError).
     """
+    if temperature and process_count() > 1:
+        raise ValueError(
+            f"temperature={temperature:g} on {process_count()} processes: answers are drawn from one generator, task "
+            "after task; sample in one process, or answer greedily (temperature 0)"
+        )
     make = environment or (lambda _: ClinicalVideoEnvironment(store, budget))
-    predictions: list[Prediction] = []
+    made: list[list[Prediction]] = []
     cached = policy.cache_features
     policy.cache_features = True
+    part = -(-len(tasks) // process_count())
     try:
-        with tqdm(total=len(tasks), desc=system, unit="task") as progress:
-            for batch in batches(tasks, store, budget):
-                done = len(predictions)
-                turns = None if oracle_turns is None else list(oracle_turns[done : done + len(batch)])
+        with tqdm(total=part, desc=system, unit="task", disable=not is_first_process()) as progress:
+            for numbers in own_part(batches(tasks, store, budget)):
+                batch = [tasks[number] for number in numbers]
+                turns = None if oracle_turns is None else [oracle_turns[number] for number in numbers]
                 environments = [make(task) for task in batch]
                 rollouts = generate(
                     policy, batch, environments, tools=tools, temperature=temperature, forced_turns=turns
                 )
-                predictions += judged(policy, batch, rollouts, system, judge)
+                made.append(judged(policy, batch, rollouts, system, judge))
                 progress.update(len(batch))
     finally:
         policy.cache_features = cached
         policy.forget_features()
-    return predictions
+    return [prediction for some in merged(made) for prediction in some]
 
 
 def judged(
@@ -84,20 +92,18 @@ def judged(
     ]
 
 
-def batches(tasks: Sequence[Task], store: FrameStore, budget: ToolBudget) -> Iterator[list[Task]]:
-    """The tasks in order, in batches of at most 64 whose prompts, padded to the longest, hold at most 65 536 tokens."""
-    batch: list[Task] = []
-    longest = 0
-    for task in tasks:
+def batches(tasks: Sequence[Task], store: FrameStore, budget: ToolBudget) -> Iterator[range]:
+    """Runs of tasks by their numbers: at most 64, whose prompts, padded to the longest, hold at most 65 536 tokens."""
+    first = longest = 0
+    for number, task in enumerate(tasks):
         tokens = prompt_tokens(store.video(task.path).duration, budget)
-        padded = (len(batch) + 1) * max(longest, tokens)
-        if batch and (len(batch) == MAX_ROWS or padded > BATCH_TOKENS):
-            yield batch
-            batch, longest = [], 0
-        batch.append(task)
+        padded = (number - first + 1) * max(longest, tokens)
+        if number > first and (number - first == MAX_ROWS or padded > BATCH_TOKENS):
+            yield range(first, number)
+            first, longest = number, 0
         longest = max(longest, tokens)
-    if batch:
-        yield batch
+    if tasks:
+        yield range(first, len(tasks))
 
 
 def prompt_tokens(duration: float, budget: ToolBudget) -> int:
