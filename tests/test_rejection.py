@@ -50,7 +50,7 @@ def test_portions_that_are_done_are_read_and_an_unsolved_suite_is_refused(tmp_pa
 def test_a_killed_run_ends_in_the_same_rollouts(caller, operation, store, tiny_budget, tmp_path, monkeypatch):
     """The judge calls every answer right and every crop good, so that what was sampled is kept."""
     monkeypatch.setattr(rejection, "PORTION", 1)
-    monkeypatch.setattr(rejection, "ALPHA", -1.0)
+    monkeypatch.setattr(rejection, "LEAST_IOU", -1.0)
     from training_tasks import window_tasks
 
     def run(folder):

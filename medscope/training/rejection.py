@@ -14,14 +14,15 @@ from tqdm import tqdm
 from medscope.agents.policy import Policy
 from medscope.agents.rollout import Rollout, generate
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
-from medscope.environment.grammar import parse_answer
+from medscope.environment.grammar import is_well_formed, parse_answer
 from medscope.evaluation.judge import Judge, exact
 from medscope.files import read_jsonl, write_jsonl
-from medscope.records import Task, Trajectory
-from medscope.rewards import ALPHA, crop_reward, turns_format_reward
+from medscope.metrics import temporal_iou
+from medscope.records import Evidence, Task, Timestamp, Trajectory, Window
 
 PORTION = 8  # tasks that are sampled together and kept in one file
 TEMPERATURE = 0.7  # as in GA-GRPO
+LEAST_IOU = 0.5  # of the last crop with the evidence
 
 
 def best_of(
@@ -57,12 +58,18 @@ def best_of(
 
 
 def first_solved(rollouts: Sequence[Rollout], judge: Judge = exact) -> list[Trajectory]:
-    """Of every task the first rollout that is right, well formed and whose last crop earns R_crop (IoU >= h0)."""
+    """Of every task the first rollout that is right, well formed and whose last crop shows the evidence."""
     answers = [parse_answer(rollout.turns[-1]) for rollout in rollouts]
     verdicts = judge([(r.task.question, a, r.task.reference) for r, a in zip(rollouts, answers, strict=True)])
     found: dict[str, Trajectory] = {}
     for rollout, verdict in zip(rollouts, verdicts, strict=True):
-        good = crop_reward(rollout.trace.window, rollout.task.evidence) >= ALPHA
-        if verdict == 1 and good and turns_format_reward(rollout.turns) and rollout.task.id not in found:
+        good = _is_good(rollout.trace.window, rollout.task.evidence)
+        if verdict == 1 and good and is_well_formed(rollout.turns) and rollout.task.id not in found:
             found[rollout.task.id] = Trajectory(rollout.task, tuple(rollout.turns), tuple(rollout.trace.calls))
     return list(found.values())
+
+
+def _is_good(window: Window | None, evidence: Evidence) -> bool:
+    if window is None or isinstance(evidence, Timestamp):
+        return window is not None and window.contains(evidence.time)
+    return temporal_iou(window, evidence) >= LEAST_IOU
