@@ -1,0 +1,82 @@
+"""Work shared by several processes and merged: the same suite and the same predictions as in one."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from medscope.agents.policy import load_policy
+from medscope.environment import FrameStore
+from medscope.evaluation.predict import predict
+from medscope.ranks import gathered, merged, own_part, process_index
+from medscope.sources.rendered.language import LANGUAGE
+from medscope.suite.build import build_suite
+from medscope.suite.suite import Suite
+from medscope.training.processes import on_processes
+
+
+class Drawn:
+    """A source that only the first process may draw."""
+
+    language = LANGUAGE
+
+    def __init__(self, *recordings):
+        self.made = recordings
+
+    def recordings(self):
+        assert process_index() == 0
+        return iter(self.made)
+
+
+def built_and_answered(folder, source, budget, checkpoint):
+    """Why trajectories were rejected, and predictions in batches of two tasks."""
+    torch.set_num_threads(1)
+    import medscope.evaluation.predict as module
+
+    module.MAX_ROWS = 2
+    rejected = build_suite(folder, source, FrameStore(), budget, captioned=5)
+    tasks = Suite(folder).select("warm_up", challenging=True)[:7]
+    found = predict(load_policy(checkpoint), tasks, FrameStore(), budget, "shared")
+    return gathered((dict(rejected), [(p.task.id, p.turns, p.confidence) for p in found]))
+
+
+@pytest.mark.slow
+def test_the_suite_and_the_predictions_of_three_processes_are_those_of_one(
+    caller, operation, clip, tiny_budget, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("medscope.evaluation.predict.MAX_ROWS", 2)
+    source = Drawn(operation, replace(clip, split="warm_up"))
+    checkpoint = caller.save(tmp_path / "caller")
+    alone = on_processes(1, built_and_answered, tmp_path / "alone", source, tiny_budget, checkpoint)
+    every = on_processes(3, built_and_answered, tmp_path / "shared", source, tiny_budget, checkpoint)
+    assert len(alone[0][1]) == 7 and alone[0][0]
+    for rejected, found in every:
+        assert list(rejected.items()) == list(alone[0][0].items())
+        assert [row[:2] for row in found] == [row[:2] for row in alone[0][1]]
+        assert [row[2] for row in found] == pytest.approx([row[2] for row in alone[0][1]], abs=1e-6)
+    files = sorted(file.name for file in (tmp_path / "alone").iterdir())
+    assert "trajectories.jsonl" in files and files == sorted(file.name for file in (tmp_path / "shared").iterdir())
+    for name in files:
+        assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+    trajectories = (tmp_path / "shared" / "trajectories.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["task"]["id"] for line in trajectories}) > 3
+
+
+def test_every_item_belongs_to_one_process(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    parts = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(list(own_part("abcdefg")))
+    assert parts == [list("adg"), list("be"), list("cf")]
+
+
+def test_one_process_does_everything_itself():
+    assert list(own_part("abc")) == list("abc") and merged("abc") == list("abc") and gathered("abc") == ["abc"]
+
+
+def test_sampled_answers_are_refused_on_several_processes(caller, store, tiny_budget, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"temperature=0.7 on 2 processes"):
+        predict(caller, [], store, tiny_budget, "sft", temperature=0.7)
