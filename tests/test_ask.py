@@ -19,7 +19,7 @@ from medscope import ask, models
 from medscope.agents.model_card import card_warning, read_budget
 from medscope.environment import FrameStore, ToolBudget
 from medscope.files import read_jsonl
-from medscope.pipeline.parameters import ROOT
+from medscope.pipeline.parameters import ROOT, declared_parameters
 from medscope.records import Task, Text, Timestamp, ToolCall, Trajectory, Window
 from medscope.reporting.ask_page import time_line, write_ask_page
 from medscope.session import open_session, printable
@@ -341,7 +341,8 @@ def test_ctrl_c_while_the_policy_of_the_project_is_at_work(tmp_path):
 @pytest.mark.slow
 def test_the_committed_model_answers_about_the_committed_video(tmp_path):
     """In a folder of the user, by the command of the documentation, with JSON alone on stdout."""
-    command = [sys.executable, "-m", "medscope.ask", "models/example.mp4", "When does it begin?", "--json"]
+    question = declared_parameters(ROOT / "notebooks" / "explore.ipynb")["question"]
+    command = [sys.executable, "-m", "medscope.ask", "models/example.mp4", question, "--json"]
     (tmp_path / "models").mkdir()
     os.link(ROOT / "models" / "example.mp4", tmp_path / "models" / "example.mp4")
     run = subprocess.run(
