@@ -34,7 +34,7 @@ class EvidenceTrainer(PPOTrainerSync):
         data = transfer_queue.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages", "extra_fields"]
         )
-        terms = [fields["reward_extra_info"] for fields in data["extra_fields"].tolist()]
+        terms = [fields["reward_extra_info"] for fields in data.pop("extra_fields").tolist()]
         rows = [
             modulate(
                 row,
