@@ -11,7 +11,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro smoke test test-fast coverage lint format deps notebook ask suite example-model leaderboard \
-	mlflow studies readme benchmarks gpu-check verl-env verl-test lock clean
+	lmms-env lmms-test mlflow studies readme benchmarks gpu-check verl-env verl-test lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
