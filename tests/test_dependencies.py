@@ -36,6 +36,7 @@ ITEMS = {  # one member of every matrix
         "": "no_evidence",
     },
     "${item.seed}": "1",
+    "${item.checkpoint}": "sft",
     "${item.world}": "rho_20",
     "${item.policy}": "sft",
 }  # fmt: skip
