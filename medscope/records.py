@@ -106,9 +106,9 @@ class Task:
 
     `reference` is typed, so that a judge never guesses from digits. `kind` is the open vocabulary of the suite,
     `subject` the label that the question asks about, `within` that of the interval in which it lies where the question
-    names one, `options` the answers among which it chooses. `challenging` tasks need a dense look; `free_text` tasks are
-    scored by n-grams and ratings, not by the benchmark's accuracy. `least_calls` is how many calls the question needs
-    from a skim (0 also where the suite does not say).
+    names one, `options` the answers among which it chooses. `challenging` tasks need a dense look; `free_text` tasks
+    are scored by n-grams and ratings, not by the benchmark's accuracy. `least_calls` is how many calls the question
+    needs from a skim (0 also where the suite does not say).
     """
 
     id: str

@@ -37,7 +37,9 @@ def shown(environment, start, end):
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_a_swap_changes_the_frames_or_their_labels_and_nothing_else(swap, environment, operation, clip, store, tiny_budget):
+def test_a_swap_changes_the_frames_or_their_labels_and_nothing_else(
+    swap, environment, operation, clip, store, tiny_budget
+):
     swapped = bound(swap, operation, clip.path, store, tiny_budget)
     (true, seconds), (other, same) = shown(environment, 30, 60), shown(swapped, 30, 60)
     assert [i.size for i in other] == [i.size for i in true]

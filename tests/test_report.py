@@ -66,7 +66,10 @@ def test_contrasts_are_bold_where_the_corrected_p_is_small_and_say_where_no_effe
 
 
 def test_arms_show_the_spread_of_seeds():
-    arms = {"rl": {"accuracy": {"mean": 0.5, "per_seed": [0.4, None, 0.6]}}, "sft": {"accuracy": {"mean": None, "per_seed": [None]}}}
+    arms = {
+        "rl": {"accuracy": {"mean": 0.5, "per_seed": [0.4, None, 0.6]}},
+        "sft": {"accuracy": {"mean": None, "per_seed": [None]}},
+    }
     assert arms_table(arms, ["accuracy", "format"]).splitlines()[2:] == ["| rl | 0.500 [0.400, 0.600] |", "| sft | – |"]
 
 

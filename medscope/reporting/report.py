@@ -41,11 +41,11 @@ PICTURES = {  # docs/ -> outputs/, of notebooks 07 and 08; {name}: the first in-
     "ablation_curves.png": "studies/figure5/curves.png",
 }
 STUDY = (
-    "Means over seeds, in brackets the least and the most of a seed. Contrasts: difference, 95 % interval over seeds and "
-    "videos, p value corrected for the {tests} tests of the study; bold below .05, `none` where no effect beyond "
+    "Means over seeds, in brackets the least and the most of a seed. Contrasts: difference, 95 % interval over seeds "
+    "and videos, p value corrected for the {tests} tests of the study; bold below .05, `none` where no effect beyond "
     "{delta:g} is left."
 )
-HACKING = "Mean reward that predictions would gain if calls were replaced, by form of R_crop (where the replacement applies):"
+HACKING = "Mean reward that predictions would gain if calls were replaced, by form of R_crop (where it applies):"
 Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
 
 
