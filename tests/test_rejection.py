@@ -2,12 +2,15 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from predicted import crop, task
 
 from medscope.environment.environment import Trace
 from medscope.files import write_jsonl
 from medscope.records import Trajectory, Window
+from medscope.sources.rendered.language import LANGUAGE
+from medscope.suite.tasks import closed_tasks
 from medscope.training import rejection
 from medscope.training.rejection import best_of, first_solved
 
@@ -47,15 +50,15 @@ def test_portions_that_are_done_are_read_and_an_unsolved_suite_is_refused(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_in_the_same_rollouts(caller, operation, store, tiny_budget, tmp_path, monkeypatch):
+def test_a_killed_run_ends_in_the_same_rollouts(caller, operation, clip, store, tiny_budget, tmp_path, monkeypatch):
     """The judge calls every answer right and every crop good, so that what was sampled is kept."""
     monkeypatch.setattr(rejection, "PORTION", 1)
     monkeypatch.setattr(rejection, "LEAST_IOU", -1.0)
-    from training_tasks import window_tasks
+    tasks = [closed_tasks(film, LANGUAGE, np.random.default_rng(0))[0] for film in (operation, clip)]
 
     def run(folder):
-        tasks = window_tasks(operation.path, 3)
-        return best_of(caller, tasks, store, tiny_budget, folder, 2, judge=lambda graded: [1.0] * len(graded))
+        right = lambda graded: [1.0] * len(graded)  # noqa: E731
+        return best_of(caller, tasks, store, tiny_budget, folder, 8, temperature=0.5, judge=right)
 
     whole = run(tmp_path / "whole")
     (tmp_path / "killed").mkdir()
