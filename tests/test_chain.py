@@ -104,7 +104,7 @@ def test_a_study_compares_the_variants_of_the_chain_without_a_model(smoke):
         for arm, scores in arms.items():
             assert scores["accuracy"]["mean"] == pytest.approx(variants[arm][f"{name} accuracy"])
     assert set(table["arms"]) == {"cataract", "clips", "laparoscopy"} >= set(table["withheld"])
-    assert (smoke / "outputs" / "studies" / "figure5" / "curves.png").stat().st_size > 1000
+    assert (smoke / "outputs" / "studies" / "figure5" / "table" / "curves.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("name", "moment", "steps"), [("sft", "checkpoint-3", 6), ("ga_grpo", "checkpoint-2", 3)])

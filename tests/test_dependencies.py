@@ -6,6 +6,7 @@ import sys
 import pytest
 import yaml
 from closure import PIPELINES, closure, covered, import_graph, listed
+from dvc.repo import Repo
 
 from medscope.evaluation.studies.study import run_names
 from medscope.pipeline.parameters import (
@@ -119,6 +120,12 @@ def test_dvc_reads_both_files_and_every_member_has_a_name():
     assert {f"studies/dvc.yaml:{name}" for name in some} <= names
     sections = read_parameters()
     assert {system for system in sections["report"]["systems"] if system != "blind"} == set(sections["systems"])
+
+
+def test_no_output_lies_within_another():
+    """DVC refuses to run any stage then, also those of the other file."""
+    with Repo(ROOT) as repo:
+        repo.index.check_graph()
 
 
 def test_the_report_reads_every_system():

@@ -51,7 +51,7 @@ def run_name(parameters: Parameters) -> str:
     if parameters.stage == "evaluate":
         return f"evaluate/{parameters['system']}"
     if parameters.stage == "studies":
-        return f"studies/{parameters['study']}"
+        return f"studies/{parameters['study']}/table"  # beside the outputs of its trainings
     return parameters.get("variant", parameters.stage)
 
 

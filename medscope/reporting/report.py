@@ -36,9 +36,9 @@ SYSTEMS = ("blind", "no_tools", "sft", "rl", "oracle")  # the rows of the README
 RECORDED = ("evaluate", "gains", "audit", "descriptions", "kinds", "hacking")
 PICTURES = {  # docs/ -> outputs/, of notebooks 07 and 08; {name}: the first in-domain eval set
     "trajectory.png": "report/{name}_success_0.png",
-    "baselines.png": "studies/baselines/contrasts.png",
-    "ablation_study.png": "studies/figure5/contrasts.png",
-    "ablation_curves.png": "studies/figure5/curves.png",
+    "baselines.png": "studies/baselines/table/contrasts.png",
+    "ablation_study.png": "studies/figure5/table/contrasts.png",
+    "ablation_curves.png": "studies/figure5/table/curves.png",
 }
 STUDY = (
     "Means over seeds, in brackets the least and the most of a seed. Contrasts: difference, 95 % interval over seeds "
