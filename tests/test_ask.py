@@ -120,6 +120,7 @@ def test_the_model_is_quiet_about_the_video_that_comes_with_it():
     assert own.warning(str(models.TINY.parent.parent / "film.mp4")) == "It knows nothing."
 
 
+@pytest.mark.slow
 def test_on_a_foreign_video_the_model_says_what_it_is(policy, tiny_budget, tmp_path, capsys, video):
     models = tmp_path / "models"
     save_model(models / "tiny", policy, tiny_budget)

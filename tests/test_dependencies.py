@@ -109,6 +109,7 @@ def test_the_outputs_of_a_stage_lie_where_its_notebook_writes_them(name):
         assert f"{place}checkpoints/{start}" in read or f"checkpoints/{start}" in read, "the pipeline's, if not its own"
 
 
+@pytest.mark.slow
 def test_dvc_reads_both_files_and_every_member_has_a_name():
     """All stages are parsed and resolved by DVC itself, so that a wrong template shows here and not after an hour."""
     words = [sys.executable, "-m", "dvc", "stage", "list", "--name-only", *map(str, PIPELINES)]
@@ -122,6 +123,7 @@ def test_dvc_reads_both_files_and_every_member_has_a_name():
     assert {system for system in sections["report"]["systems"] if system != "blind"} == set(sections["systems"])
 
 
+@pytest.mark.slow
 def test_no_output_lies_within_another():
     """DVC refuses to run any stage then, also those of the other file."""
     with Repo(ROOT) as repo:

@@ -51,6 +51,7 @@ def test_the_words_set_what_params_yaml_has_and_what_it_has_not():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_dvc_accepts_the_words_of_every_preset(tmp_path):
     """DVC itself changes a copy of params.yaml by them, as `dvc exp run` does."""
     from dvc.utils.hydra import apply_overrides

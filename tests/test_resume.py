@@ -17,6 +17,7 @@ from medscope.training.resume import Resumable, last_checkpoint
 from medscope.training.sft import fine_tune
 
 STEPS, SAVED = 4, 2
+pytestmark = pytest.mark.slow  # every test trains
 
 
 class Killed(Exception):

@@ -94,6 +94,7 @@ def make(folder, films, remote, store, settings=SETTINGS):
     return build_suite_with_teacher(folder / "suite", films, remote, store, BUDGET, settings=settings)
 
 
+@pytest.mark.slow
 def test_a_suite_of_four_films(serve, store, films, policy, tmp_path):
     pytest.importorskip("scenedetect", reason="extra teacher")
     server = serve()
@@ -173,6 +174,7 @@ def test_settings_come_from_parameters():
 FAULTS = ["no JSON", {"moments": "none"}, b'{"choices": [{"mess', 429, 500, 3.0, "die"]
 
 
+@pytest.mark.slow
 def test_a_server_with_every_fault_loses_no_item_that_it_answers(serve, store, films, tmp_path):
     """Rubbish, another schema, truncated JSON, 429, 500, a hang, a lost line: every sixth reply is one of them."""
     pytest.importorskip("scenedetect", reason="extra teacher")
