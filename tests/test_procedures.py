@@ -1,6 +1,5 @@
 """The rendered procedures as a source."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from medscope.environment import open_video
 from medscope.sources.make import make_source
 from medscope.sources.rendered.procedures import ProcedureSource
+from medscope.sources.rendered.words import PREFERRED
 
 SKIM_FRAMES = 16
 
@@ -25,12 +25,13 @@ def test_the_source_draws_what_it_says_and_keeps_it(tmp_path):
 
 
 def test_rho_ties_the_instrument_to_the_phase(tmp_path):
-    collections = {"clips": {"sft": 60}}
-    tied, free = (
-        ProcedureSource(tmp_path, collections, SKIM_FRAMES, seed=0, rho=rho)._sample("clips", "sft", index)
-        for rho, index in ((1.0, 0), (0.2, 0))
-    )
-    assert [replace(i, attributes={}) for i in tied.intervals] == [replace(i, attributes={}) for i in free.intervals]
+    """At 1 every event has the instrument of its phase; at 0 none has."""
+    for rho in (1.0, 0.0):
+        source = ProcedureSource(tmp_path, {"clips": {"sft": 1}}, SKIM_FRAMES, seed=0, rho=rho)
+        for index in range(20):
+            phase, *inner = source._sample("clips", "sft", index).intervals
+            used = {interval.attributes.get("instrument") for interval in inner} - {None}
+            assert used and (used == {PREFERRED[phase.label]} if rho else PREFERRED[phase.label] not in used)
 
 
 def test_unknown_names_are_refused(tmp_path):

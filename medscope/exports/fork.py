@@ -47,12 +47,7 @@ def export_fork(
     default the collection of each task. Raises ValueError for a task of another split, of a group that the benchmark
     has too, or whose question holds a placeholder, FileNotFoundError for a missing video.
     """
-    tasks = suite.select("rl", challenging=True) if tasks is None else list(tasks)
-    if not tasks:
-        raise ValueError(f"{suite.folder} has no challenging tasks of split rl; there is nothing to export")
-    held_out = {group_of(recording) for recording in suite.recordings if recording.split == "eval"}
-    for task in tasks:
-        check_trainable(task, suite.recording(task.video), held_out)
+    tasks = trainable_tasks(suite, tasks)
     numbered = list(enumerate(tasks, start=1))
     out = Path(out)
     bar = tqdm(numbered, desc=ROWS, unit="task", disable=None)
@@ -61,7 +56,18 @@ def export_fork(
     return len(tasks)
 
 
-def check_trainable(task: Task, recording: Recording, held_out: set[str]) -> None:
+def trainable_tasks(suite: Suite, tasks: Sequence[Task] | None = None) -> list[Task]:
+    """The tasks, by default those of GA-GRPO. ValueError for none, and for one that must not be trained on."""
+    tasks = suite.select("rl", challenging=True) if tasks is None else list(tasks)
+    if not tasks:
+        raise ValueError(f"{suite.folder} has no challenging tasks of split rl; there is nothing to export")
+    held_out = {group_of(recording) for recording in suite.recordings if recording.split == "eval"}
+    for task in tasks:
+        _check_trainable(task, suite.recording(task.video), held_out)
+    return tasks
+
+
+def _check_trainable(task: Task, recording: Recording, held_out: set[str]) -> None:
     """Raise unless a task may be trained on and its loader can read it."""
     if task.split != "rl":
         raise ValueError(f"the task {task.id!r} is of split {task.split}; RL data are made of split rl alone")

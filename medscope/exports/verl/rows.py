@@ -24,7 +24,7 @@ from medscope.environment.environment import skim
 from medscope.environment.prompts import CHAT_TEMPLATE, TOOLS, opening
 from medscope.environment.video import PATCH_FACTOR
 from medscope.evaluation.judge import text_of
-from medscope.exports.fork import check_trainable, group_of
+from medscope.exports.fork import trainable_tasks
 from medscope.records import Task
 from medscope.suite.suite import Suite
 
@@ -41,12 +41,7 @@ def export_verl(suite: Suite, out: str | Path, budget: ToolBudget, tasks: Sequen
     `tasks` are by default those that GA-GRPO trains on: the challenging closed tasks of split rl. Raises ValueError for
     a task that must not be trained on (see `exports.fork`), FileNotFoundError for a missing video.
     """
-    tasks = suite.select("rl", challenging=True) if tasks is None else list(tasks)
-    if not tasks:
-        raise ValueError(f"{suite.folder} has no challenging tasks of split rl; there is nothing to export")
-    held_out = {group_of(recording) for recording in suite.recordings if recording.split == "eval"}
-    for task in tasks:
-        check_trainable(task, suite.recording(task.video), held_out)
+    tasks = trainable_tasks(suite, tasks)
     out, environment = Path(out).absolute(), ClinicalVideoEnvironment(FrameStore(DECODER), budget)
     paths = list(dict.fromkeys(task.path for task in tasks))
     skims = {path: write_skim(environment, path, out) for path in tqdm(paths, desc=FRAMES, unit="video", disable=None)}
