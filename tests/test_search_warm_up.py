@@ -11,9 +11,8 @@ from medscope.records import Recording, WarmUpExample
 from medscope.sources.rendered.camera import write_video
 from medscope.sources.rendered.collections import sample_recording
 from medscope.sources.rendered.questions import LANGUAGE
-from medscope.sources.source import TEMPLATES
 from medscope.suite.nested_tasks import nested_tasks
-from medscope.suite.search_warm_up import LATEST_SECOND, distinct_examples, search_examples
+from medscope.suite.search_warm_up import LATEST_SECOND, search_examples
 from medscope.suite.warm_up import warm_up_blocks
 
 BUDGET = ToolBudget(max_calls=6, skim_frames=16, skim_pixels=784, crop_frames=12, crop_pixels=3136, frame_pixels=7056)
@@ -37,7 +36,7 @@ def shown_numbers(example: WarmUpExample) -> set[int]:
 def test_every_second_of_a_turn_was_shown(recording, captioned):
     tasks = nested_tasks(recording, LANGUAGE, np.random.default_rng(0))
     store = FrameStore()
-    examples = search_examples(tasks, {recording.video: recording}, store, BUDGET, captioned, seed=0)
+    examples = search_examples(tasks, {recording.video: recording}, store, BUDGET, captioned, 1, 9, seed=0)
     assert len(examples) > 2 * len(tasks)
     assert any(example.end > recording.duration for example in examples)  # some count on a clock of their own
     for example in examples:
@@ -49,20 +48,18 @@ def test_every_second_of_a_turn_was_shown(recording, captioned):
 
 def test_a_caption_tells_the_attributes_at_the_resolution_of_a_frame(recording):
     tasks = nested_tasks(recording, LANGUAGE, np.random.default_rng(0))
-    examples = search_examples(tasks, {recording.video: recording}, FrameStore(), BUDGET, True, seed=0)
+    examples = search_examples(tasks, {recording.video: recording}, FrameStore(), BUDGET, True, 1, 9, seed=0)
     event = next(interval for interval in recording.intervals if "count" in interval.attributes)
     told = f"{event.attributes['instrument']} {event.attributes['side']} {event.attributes['count']}"
     assert any(told in example.captions for example in examples)
 
 
-def test_distinct_words_stand_at_random_seconds():
-    examples = distinct_examples(40, ["a", "b", "c", "d", "e"], TEMPLATES, seed=0)
-    assert len(examples) == 40
-    for example in examples:
-        assert len(set(example.captions)) == len(example.captions) == len(example.seconds)
-        assert {int(n) for n in re.findall(r"\d+", example.turn)} <= shown_numbers(example)
-
-
-def test_too_few_words_are_refused():
-    with pytest.raises(ValueError, match=r"3 words or more, there are \['a'\]"):
-        distinct_examples(1, ["a"], TEMPLATES, seed=0)
+def test_so_many_looks_of_a_task(recording):
+    tasks = nested_tasks(recording, LANGUAGE, np.random.default_rng(0))
+    known = {recording.video: recording}
+    for skims, looks in ((1, 0), (0, 1), (1, 1)):
+        examples = search_examples(tasks, known, FrameStore(), BUDGET, False, skims, looks, seed=0)
+        sizes = [example.max_pixels for example in examples]
+        assert sizes.count(BUDGET.skim_pixels) <= skims * len(tasks)
+        assert len(sizes) - sizes.count(BUDGET.skim_pixels) <= looks * len(tasks)
+        assert (BUDGET.skim_pixels in sizes) == bool(skims)

@@ -99,10 +99,10 @@ def test_a_choice_names_its_answer_among_four(recording):
 
 def test_runs_of_frames_and_their_edges(recording):
     found = runs(recording, [88, 91, 94, 100, 103], innermost=True)
-    assert found == [Run("pull", 88, 91), Run("tear", 94, 100), Run("pull", 103, 103)]
+    assert found == [Run("pull", (88, 91)), Run("tear", (94, 100)), Run("pull", (103,))]
     assert (inner(found, 1), outer(found, 1)) == (Window(94, 103), Window(91, 103))
-    assert told(found) == "pull 88 91 tear 94 100 pull 103 103"
-    assert story(found, 110) == "pull 88 tear 94 pull 103 end 110"
+    assert told(found) == "pull 88 pull 91 tear 94 tear 100 pull 103"
+    assert story(found, 110) == "pull 88 pull 91 tear 94 tear 100 pull 103 end 110"
     assert inner(found, 2) == Window(103, 103)
 
 
@@ -113,7 +113,7 @@ def test_smoke_hides_the_event_and_does_not_cut_the_phase(recording):
         "smoke",
         "push",
     ]
-    assert runs(recording, [210, 217, 222], innermost=False) == [Run("wash", 210, 222)]
+    assert runs(recording, [210, 217, 222], innermost=False) == [Run("wash", (210, 222))]
 
 
 def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):

@@ -16,11 +16,14 @@ from medscope.agents.tiny.profile import TINY_TOKENIZER
 from medscope.environment.grammar import call_text, window_text
 from medscope.environment.prompts import CHAT_TEMPLATE, SYSTEM, SYSTEM_TOOLS, TOOLS, opening
 from medscope.records import Window
-from medscope.sources.rendered.language import LANGUAGE
+from medscope.sources.rendered import language, questions
+from medscope.sources.rendered.words import CAMERA, COUNTS, EVENTS, INSTRUMENTS, PHASES, SIDES, STEPS
 from medscope.sources.rendered.world import FAMILIES
-from medscope.sources.source import TEMPLATES
+from medscope.suite.nested_tasks import NONE
+from medscope.suite.teachers.searching import SWAP, UNSEEN
+from medscope.suite.teachers.thoughts import NOTHING
 
-LAST_SECOND = 300
+LAST_SECOND = 1300
 SPECIAL = ["<|image_pad|>", "<|video_pad|>", "<|im_start|>", "<|endoftext|>", "<|im_end|>"]
 TAGS = [f"<{slash}{tag}>" for tag in ("think", "tool_call", "tool_response", "answer") for slash in ("", "/")]
 WORDS = Regex(r" ?\p{L}+(?:_\p{L}+)*| ?\d+|\n| ?[^\s\p{L}\d]+|\s+")
@@ -36,10 +39,12 @@ def system_block(tools: bool) -> str:
 def corpus() -> list[str]:
     """Everything that the rendered world, the teacher and the tools say, as a list of texts."""
     names = {name for f in FAMILIES.values() for name in (*f.phases, *f.instruments, *f.complications)}
+    names |= {*PHASES, *STEPS, *EVENTS, *INSTRUMENTS, *SIDES, *COUNTS, *CAMERA, NONE, NOTHING, SWAP, UNSEEN}
     texts = [f"{name} {name}" for name in sorted(names)]
-    attributes = [kind for kind in LANGUAGE.templates if kind not in TEMPLATES]
-    for kind in ("grounding", *attributes, "order"):  # free-text questions may fall back to bytes
-        texts += [template.format(label="x") for template in LANGUAGE.templates[kind]]
+    for templates in (language.LANGUAGE.templates, questions.LANGUAGE.templates):
+        for kind, asked in templates.items():
+            if kind not in ("full", "fine", "temporal", "perception"):  # questions for free text may fall back to bytes
+                texts += [template.format(label="x", within="x", options="x, x") for template in asked]
     texts += [call_text("crop_video", {"start_time": 1, "end_time": 2}), call_text("get_frame", {"timestamp": 1})]
     texts += [f" {second}" for second in range(LAST_SECOND + 1)] + [str(digit) for digit in range(100)]
     texts += [window_text(Window(1, 2)), "find x | x 1 end 2 | x 1 2 | look | answer", " 1s end 2s", " 1.5s .25s .75s"]

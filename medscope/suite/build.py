@@ -18,7 +18,7 @@ from medscope.sources.source import Source
 from medscope.suite.captions import captions
 from medscope.suite.free_text import free_text_tasks
 from medscope.suite.nested_tasks import is_nested, nested_tasks, outline
-from medscope.suite.search_warm_up import distinct_examples, search_examples
+from medscope.suite.search_warm_up import search_examples
 from medscope.suite.splits import SHARES, assign_splits
 from medscope.suite.suite import Suite
 from medscope.suite.tasks import GROUNDING, closed_tasks, sample_tasks
@@ -73,13 +73,16 @@ def build_suite(
         *(task for task in described if task.split == "eval"),
     ]
 
-    words = vocabulary(recording for recording in recordings if recording.split == "warm_up")
     first = [task for task in closed if task.split == "warm_up"]
     if nested:
-        examples = distinct_examples(captioned, words, language.templates, seed)
-        for as_words in (True, False):
-            examples += search_examples(first, by_video, store, budget, as_words, seed)
+        told, shown = (
+            search_examples(first, by_video, store, budget, words, skims_per_question, looks_per_question, seed)
+            for words in (True, False)
+        )
+        examples = [told[i] for i in sorted(np.random.default_rng([seed, 11]).permutation(len(told))[:captioned])]
+        examples += shown
     else:
+        words = vocabulary(recording for recording in recordings if recording.split == "warm_up")
         templates = language.templates.get(GROUNDING, ())
         examples = captioned_examples(captioned, words, templates, budget.skim_frames, boundary_slack, seed)
         examples += framed_examples(

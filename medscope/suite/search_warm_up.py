@@ -1,8 +1,7 @@
 """Warm-up for tasks about nested annotations: every look of the searching teacher as a dialogue of one turn.
 
 A look is the skim, a crop or a frame; the turn behind it is the teacher's. It is kept where all seconds that it names
-were shown. Captioned examples show words in the place of frames: to copy a second is learned first from text alone. The
-first of these, `distinct_examples`, show another word in every frame; without them a tiny model learns to copy late.
+were shown. Captioned examples show words in the place of frames: to copy a second is learned first from text alone.
 """
 
 import re
@@ -12,17 +11,14 @@ import numpy as np
 
 from medscope.environment.environment import Blocks, ClinicalVideoEnvironment, step
 from medscope.environment.frame_store import FrameStore
-from medscope.environment.grammar import call_text, window_text
 from medscope.environment.tools import ToolBudget, skim_seconds
-from medscope.records import Recording, Task, ToolCall, WarmUpExample, Window
-from medscope.suite.nested_tasks import FIND, LEVEL
+from medscope.records import Recording, Task, ToolCall, WarmUpExample
+from medscope.suite.nested_tasks import LEVEL
 from medscope.suite.tasks import GROUNDING
 from medscope.suite.teachers.searching import SearchingTeacher
-from medscope.suite.teachers.thoughts import NOTHING, Run, going_on, inner, place, seen, story, think
+from medscope.suite.teachers.thoughts import NOTHING, going_on, seen
 
 OWN_CLOCK = 0.5  # share of the examples that count on a clock of their own: seconds are read, not remembered
-FEWEST, MOST = 3, 10  # frames of an example with distinct words
-SPACING = 30  # seconds between these, on average at most
 LATEST_SECOND = 1290  # of an example's clock
 
 
@@ -40,14 +36,21 @@ def search_examples(
     store: FrameStore,
     budget: ToolBudget,
     captioned: bool,
+    skims_per_question: int,
+    looks_per_question: int,
     seed: int,
 ) -> list[WarmUpExample]:
-    """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to LATEST_SECOND."""
+    """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to LATEST_SECOND.
+
+    Of every task the skim where `skims_per_question` is not 0, and at most `looks_per_question` of what follows it.
+    """
     examples: list[WarmUpExample] = []
     for number, task in enumerate(tasks):
         rng = np.random.default_rng([seed, 10, number])
         recording = recordings[task.video]
-        for turn, seconds, max_pixels in _looks(task, recording, store, budget, rng):
+        skim, *looks = _looks(task, recording, store, budget, rng)
+        chosen = sorted(rng.permutation(len(looks))[:looks_per_question])
+        for turn, seconds, max_pixels in [skim][:skims_per_question] + [looks[i] for i in chosen]:
             end = recording.duration if max_pixels == budget.skim_pixels else seconds[-1]
             if {int(named) for named in re.findall(r"\d+", turn)} <= {*map(int, seconds), int(end)}:
                 latest = max(0, LATEST_SECOND - int(end))
@@ -101,36 +104,3 @@ def _caption(task: Task, recording: Recording, second: float, max_pixels: int, b
 def _later(turn: str, seconds: int) -> str:
     """The turn on a clock that is `seconds` ahead: every number in it is a second."""
     return re.sub(r"\d+", lambda number: str(int(number[0]) + seconds), turn)
-
-
-def distinct_examples(
-    count: int, words: Sequence[str], templates: Mapping[str, Sequence[str]], seed: int
-) -> list[WarmUpExample]:
-    """Captioned skims and looks in which every frame shows another word at a random second.
-
-    Raises ValueError where there are too few words.
-    """
-    if count and len(words) < FEWEST:
-        raise ValueError(f"captioned examples need {FEWEST} words or more, there are {list(words)}")
-    rng = np.random.default_rng([seed, 11])
-    examples = []
-    for number in range(count):
-        frames = int(rng.integers(FEWEST, min(MOST, len(words)) + 1))
-        names = [words[i] for i in rng.permutation(len(words))[:frames]]
-        first = int(rng.integers(0, LATEST_SECOND - SPACING * frames))
-        *seconds, end = (first + int(s) for s in sorted(rng.choice(SPACING * frames, frames + 1, replace=False)))
-        shown = [Run(name, second, second) for name, second in zip(names, seconds, strict=True)]
-        asked, other = int(rng.integers(frames)), words[int(rng.integers(len(words)))]
-        label, template = names[asked], templates[FIND][number % len(templates[FIND])]
-        if number % 2:
-            question, window = template.format(label=label, within=other), inner(shown, asked)
-            turn = think(story(shown, end), place(label, window), "answer") + f"<answer>{window_text(window)}</answer>"
-        else:
-            question, window = (
-                template.format(label=other, within=label),
-                Window(seconds[asked], [*seconds, end][asked + 1]),
-            )
-            thought = think(f"find {label} {other}", story(shown, end), place(label, window), "look")
-            turn = thought + call_text("crop_video", {"start_time": window.start, "end_time": window.end})
-        examples.append(WarmUpExample("", "", question, tuple(seconds), 0, end, turn, captions=tuple(names)))
-    return examples

@@ -20,6 +20,7 @@ from medscope.agents.policy import Policy
 from medscope.ranks import share
 from medscope.suite.lazy import Joined
 from medscope.training.examples import Example, LazyExamples, collate
+from medscope.training.optimizers import optimizer_class
 from medscope.training.order import WholeOrder, grouped_by_length
 from medscope.training.precision import check_precision
 from medscope.training.progress import show_as_text
@@ -54,8 +55,9 @@ def fine_tune(
     bf16: bool = False,
     gradient_checkpointing: bool = False,
     lengths: Sequence[int] | None = None,
+    optimizer: str = "adamw",
 ) -> list[dict[str, float]]:
-    """Train in place with AdamW and a cosine schedule, resuming from `scratch` after a kill; returns the log.
+    """Train in place with a cosine schedule, `adamw` or `muon` (see `optimizers`), resuming from `scratch` after a kill; returns the log.
 
     `training` and `held_out` are records of which `build` makes examples when they are needed. `batch_size` is that of
     all processes together. With `lengths`, about the tokens of every training record, a batch holds examples of like
@@ -63,6 +65,7 @@ def fine_tune(
     too small for the weights' precision.
     """
     check_precision(policy, learning_rate)
+    betas = (0.9, 0.98)
     settings = SFTConfig(
         output_dir=str(scratch),
         max_steps=steps,
@@ -73,7 +76,8 @@ def fine_tune(
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.05},
         warmup_steps=warm_up_steps,
-        adam_beta2=0.98,
+        adam_beta1=betas[0],
+        adam_beta2=betas[1],
         weight_decay=weight_decay,
         max_grad_norm=1.0,
         bf16=bf16,
@@ -103,6 +107,7 @@ def fine_tune(
         processing_class=policy.processor,
         data_collator=lambda rows: collate(policy, [examples[row["number"]] for row in rows]),
         callbacks=run_metrics(),
+        optimizer_cls_and_kwargs=optimizer_class(optimizer, lr=learning_rate, betas=betas, weight_decay=weight_decay),
     )
     # The mean over the tokens of all processes and accumulated batches: TRL's loss can, Qwen2.5-VL's own could not.
     trainer.model_accepts_loss_kwargs = True

@@ -30,6 +30,7 @@ from medscope.suite.teachers.thoughts import (
 )
 
 UNSEEN = "not seen"  # the answer about what no look has shown
+SWAP = "swap"  # the thought about a call whose end lies before its start
 DENSE = 1.5  # seconds between frames; closer looks show nothing new
 CLOSER = 0.6  # a closer look takes at most this share of the one before; it is not worth a call otherwise
 
@@ -206,7 +207,7 @@ class SearchingTeacher:
         if self.rng.random() < self.mistakes and self.calls + 1 < self.budget.max_calls:
             self.calls += 1
             yield think(said, place(label, window), "look") + _crop(window.end, window.start)
-            said = "swap"
+            said = SWAP
         self.calls += 1
         return (yield think(said, place(label, window), "look") + _crop(window.start, window.end))
 

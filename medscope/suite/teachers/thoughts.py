@@ -1,7 +1,9 @@
 """What a scripted teacher sees in frames, and how it says it: runs of equal labels with their seconds.
 
-A thought is short, so that a tiny model can learn it: `find dissection bleeding | incision 0 dissection 45 suturing 120
-end 300 | dissection 45 120 | look`. All times are seconds.
+A thought is plain, so that a tiny model can learn it: `find dissection bleeding | incision 0 incision 20 dissection 40
+dissection 60 suturing 80 end 100 | dissection 40 80 | look`. It tells every frame: each word of it then depends on one
+frame alone. Where a thought told each run of like frames once, the model had to find where the next run begins, and
+learned it far more slowly. All times are seconds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +18,21 @@ NOTHING = "nothing"  # what a frame shows where the annotation says nothing
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring frames that show the same label: the first and the last of their seconds."""
+    """Neighbouring frames that show the same label, by their seconds."""
 
     label: str
-    first: float
-    last: float
+    seconds: tuple[float, ...]
+
+    @property
+    def first(self) -> float:
+        return self.seconds[0]
+
+    @property
+    def last(self) -> float:
+        return self.seconds[-1]
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.label} {second:g}" for second in self.seconds)
 
 
 def going_on(recording: Recording, second: float) -> list[Interval]:
@@ -46,11 +58,7 @@ def seen(recording: Recording, second: float, innermost: bool) -> str | None:
 def runs(recording: Recording, seconds: Sequence[float], innermost: bool) -> list[Run]:
     """What frames at `seconds` show, in order. An outer interval goes on where the camera hides it for a while."""
     told = [(label, second) for second in seconds if (label := seen(recording, second, innermost)) is not None]
-    return [Run(label, *_ends([second for _, second in some])) for label, some in groupby(told, key=lambda x: x[0])]
-
-
-def _ends(seconds: Sequence[float]) -> tuple[float, float]:
-    return seconds[0], seconds[-1]
+    return [Run(label, tuple(second for _, second in some)) for label, some in groupby(told, key=lambda x: x[0])]
 
 
 def inner(found: Sequence[Run], number: int) -> Window:
@@ -70,13 +78,13 @@ def numbers(found: Sequence[Run], labels: Sequence[str]) -> Iterator[int]:
 
 
 def story(found: Sequence[Run], end: float) -> str:
-    """A skim in words: each label with the second at which it begins."""
-    return " ".join([*(f"{run.label} {run.first:g}" for run in found), f"end {end:g}"])
+    """A skim in words: every frame's label with its second, and where the video ends."""
+    return f"{told(found)} end {end:g}"
 
 
 def told(found: Sequence[Run]) -> str:
-    """A look in words: each label with its first and last second."""
-    return " ".join(f"{run.label} {run.first:g} {run.last:g}" for run in found)
+    """A look in words: every frame's label with its second."""
+    return " ".join(map(str, found))
 
 
 def place(label: str, window: Window) -> str:
