@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "teacher": ("scripted", "endpoint"),
     "modulation": ("none", "binary", "continuous"),
     "reward_form": ("paper", "paper_text", "monotone"),
+    "optimizer": ("adamw", "muon"),
     "trajectories": ("tools", "text_cot", "answer_only", "random_window"),
 }
 # Least values by name. -1 stands for all where a stage says so.

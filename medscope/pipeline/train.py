@@ -78,7 +78,7 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> tuple[Log, Log]:
         ("frames", p["steps"], p["batch_size"]),
     ):
         training, held_out = map(build.fitting, warm_up_records(suite, captioned=name == "captions"))
-        tuning = {**_tuning(p), "lengths": _lengths(policy, p, training, suite)}
+        tuning = {**_tuning(p), "optimizer": p["optimizer"], "lengths": _lengths(policy, p, training, suite)}
         logs.append(fine_tune(policy, training, held_out, build, scratch / name, steps, batch_size, **tuning))
     _save(policy, place.new_checkpoint("warm_up"))
     return logs[0], logs[1]
@@ -105,8 +105,8 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     clips = build.fitting(clip_records(suite, p["captioned_clips"]))
     if is_first_process():
         print(f"{len(training)} trajectories, {len(held_out)} held out, {len(clips)} captioned clips")
-    training, tuning = training + clips, _tuning(p)
-    tuning["lengths"] = _lengths(policy, p, training, suite)
+    training = training + clips
+    tuning = {**_tuning(p), "optimizer": p["optimizer"], "lengths": _lengths(policy, p, training, suite)}
     history = fine_tune(policy, training, held_out, build, scratch, p["steps"], p["batch_size"], **tuning)
     _save(policy, place.new_checkpoint(p["variant"]))
     return history

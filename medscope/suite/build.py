@@ -25,7 +25,7 @@ from medscope.suite.tasks import GROUNDING, closed_tasks, sample_tasks
 from medscope.suite.trajectories import make_trajectories
 from medscope.suite.warm_up import captioned_examples, framed_examples, vocabulary
 
-ENOUGH = 500  # tasks of a kind; the share of one answer among fewer is noise
+ENOUGH = 500  # tasks of a collection; the share of one answer among fewer is noise
 
 
 def build_suite(
@@ -114,11 +114,22 @@ def build_suite(
 
 
 def summarise(suite: Suite, rejected: Mapping[str, int]) -> dict[str, Any]:
-    """Counts per split, rejections, and the chance level: how often the most frequent answer of a kind is right."""
-    closed = [task for task in suite.tasks if not task.free_text]
-    kinds = Counter((t.collection, t.kind) for t in closed)
-    answers = Counter((t.collection, t.kind, t.reference) for t in closed if t.challenging)
-    shares = [n / kinds[key[:2]] for key, n in answers.items() if kinds[key[:2]] >= ENOUGH]
+    """Counts per split, rejections, and the chance level.
+
+    It is the share of a collection's tasks that are right where every question of a kind gets the most frequent answer
+    of its kind: the largest share of all collections with ENOUGH tasks.
+    """
+    closed = [task for task in suite.tasks if not task.free_text and task.challenging]
+    tasks = Counter(task.collection for task in closed)
+    answers = Counter((t.collection, t.kind, t.reference) for t in closed)
+    best: dict[tuple[str, str], int] = {}
+    for (collection, kind, _), count in answers.items():
+        best[collection, kind] = max(best.get((collection, kind), 0), count)
+    shares = [
+        sum(count for (collection, _), count in best.items() if collection == name) / number
+        for name, number in tasks.items()
+        if number >= ENOUGH
+    ]
     splits = {split: _counts(suite, split) for split in sorted({r.split for r in suite.recordings})}
     return {"splits": splits, "rejected": dict(rejected), "chance": round(max(shares, default=0.0), 3)}
 

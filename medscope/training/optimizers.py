@@ -1,7 +1,7 @@
 """The optimisers of supervised training: AdamW, or Muon for the matrices with AdamW for everything else.
 
-Muon orthogonalises the update of a weight matrix (Jordan et al. 2024). A model that starts from random weights learns to
-copy seconds from its frames several times sooner with it; pretrained weights are tuned with AdamW.
+Muon orthogonalises the update of a weight matrix (Jordan et al. 2024). A tiny model that starts from random weights
+learns to copy seconds several times sooner with it. Pretrained weights are tuned with AdamW.
 """
 
 from typing import Any

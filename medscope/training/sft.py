@@ -57,8 +57,9 @@ def fine_tune(
     lengths: Sequence[int] | None = None,
     optimizer: str = "adamw",
 ) -> list[dict[str, float]]:
-    """Train in place with a cosine schedule, `adamw` or `muon` (see `optimizers`), resuming from `scratch` after a kill; returns the log.
+    """Train in place with a cosine schedule, resuming from `scratch` after a kill; returns the log.
 
+    `optimizer` is adamw or muon (see `optimizers`).
     `training` and `held_out` are records of which `build` makes examples when they are needed. `batch_size` is that of
     all processes together. With `lengths`, about the tokens of every training record, a batch holds examples of like
     length. Raises ValueError where it cannot be shared by the processes, and where the learning rate is

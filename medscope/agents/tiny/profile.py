@@ -44,7 +44,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGe
 def draw_numbers(model: Qwen2_5_VLForConditionalGeneration, ids: dict[str, int]) -> None:
     """Start the embedding of every whole number as the sum of vectors of its hundreds, tens and ones.
 
-    A pretrained model knows its numbers. This one learns 1 300 of them from a few hundred examples each, some from none.
+    A pretrained model knows its numbers. This one meets each of 1 300 a few hundred times, and some never.
     """
     weights = model.get_input_embeddings().weight
     numbers = {int(word[1:]): i for word, i in ids.items() if word[:1] == SPACE and word[1:].isdecimal()}
