@@ -18,7 +18,7 @@ from medscope.agents.policy import IMAGE_TOKEN, SUPPRESSED, TURN_END, Policy, lo
 from medscope.agents.tiny.profile import TINY_TOKENIZER
 from medscope.environment.prompts import opening
 from medscope.pipeline import tiny_tokenizer
-from medscope.sources.rendered.world import FAMILIES
+from medscope.sources.rendered.words import CAMERA, COUNTS, EVENTS, INSTRUMENTS, PHASES, SIDES, STEPS
 
 
 def picture(width, height, seed=0):
@@ -39,7 +39,7 @@ def test_every_whole_second_is_one_token(policy):
 
 
 def test_every_name_of_the_rendered_world_is_one_token(policy):
-    names = {name for f in FAMILIES.values() for name in (*f.phases, *f.instruments, *f.complications)}
+    names = (*PHASES, *STEPS, *EVENTS, *INSTRUMENTS, *SIDES, *COUNTS, *CAMERA)
     assert {len(policy.encode(text)) for name in names for text in (name, f" {name}")} == {1}
 
 
