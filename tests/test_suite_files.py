@@ -14,7 +14,7 @@ from medscope.suite.suite import Suite, evenly
 BUDGET = ToolBudget(skim_frames=20, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056)
 COLLECTIONS = {
     "clips": {"warm_up": 2, "sft": 2, "rl": 1, "eval": 1},
-    "procedures": {"warm_up": 1, "sft": 1, "eval": 2},
+    "procedures": {"warm_up": 1, "sft": 2, "eval": 2},
 }
 
 
