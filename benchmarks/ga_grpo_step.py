@@ -33,14 +33,16 @@ from medscope.environment.grammar import call_text
 from medscope.environment.prompts import opening
 from medscope.records import Recording, Task, Trajectory, Window
 from medscope.rewards import RewardSettings
-from medscope.sources.rendered.language import LANGUAGE
-from medscope.sources.rendered.world import sample_recording, write_video
-from medscope.suite.tasks import GROUNDING, closed_tasks
+from medscope.sources.rendered.camera import write_video
+from medscope.sources.rendered.collections import sample_recording
+from medscope.sources.rendered.questions import LANGUAGE
+from medscope.suite.nested_tasks import nested_tasks
+from medscope.suite.tasks import GROUNDING
 from medscope.training.examples import collate, trajectory_example
 from medscope.training.ga_grpo import GAGRPOTrainer
 
 Step = Callable[[], dict[str, float]]
-SKIM = 20  # with which the video is drawn; the prompts show any number of its frames
+SKIM = 24  # with which the video is drawn; the prompts show any number of its frames
 TURN_TOKENS = 48
 
 
@@ -55,14 +57,19 @@ class Setting:
 
 
 def long_recording(folder: Path) -> Recording:
-    """A rendered laparoscopy of more than 256 s."""
+    """A rendered procedure of more than 256 s with four phases or more to ask for."""
     for seed in range(1000):
         rng = np.random.default_rng(seed)
-        recording = sample_recording("laparoscopy", f"long_{seed}", "eval", folder / "long.mp4", SKIM, rng)
-        if recording.duration > 256 and len(recording.intervals) >= 4:
-            write_video(recording, SKIM)
+        recording = sample_recording("procedures", f"long_{seed}", "eval", folder / "long.mp4", SKIM, 0.2, rng)
+        if recording.duration > 256 and len(grounding_tasks(recording)) >= 4:
+            write_video(recording)
             return recording
     raise RuntimeError("no long recording in 1000 draws")
+
+
+def grounding_tasks(recording: Recording) -> list[Task]:
+    tasks = nested_tasks(recording, LANGUAGE, np.random.default_rng(0))
+    return [task for task in tasks if task.kind == GROUNDING]
 
 
 def taught_policy(setting: Setting) -> Policy:
@@ -191,8 +198,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     recording, store, rows = long_recording(Path(tempfile.mkdtemp())), FrameStore(), []
-    closed = closed_tasks(recording, LANGUAGE, np.random.default_rng(0))
-    tasks = [task for task in closed if task.kind == GROUNDING][: arguments.questions]
+    tasks = grounding_tasks(recording)[: arguments.questions]
     for frames in arguments.frames:
         budget = ToolBudget(
             skim_frames=frames, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056,

@@ -1,4 +1,4 @@
-"""Fixtures: budget, two rendered recordings on disk, an environment, the tiny policy, an endpoint on this machine."""
+"""Fixtures: budget, two flat recordings on disk, an environment, the tiny policy, an endpoint on this machine."""
 
 import os
 from contextlib import nullcontext
@@ -8,13 +8,13 @@ import pytest
 import torch
 from browser import page  # noqa: F401  a fixture
 from filelock import FileLock
+from flat import LANGUAGE, flat_clip, flat_operation
 from hypothesis import settings
 from server import Server
 
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.environment.grammar import call_text
 from medscope.records import Trajectory
-from medscope.sources.rendered.world import sample_recording, write_video
 
 settings.register_profile("tests", deadline=None, derandomize=True)  # the same examples on every machine
 settings.load_profile("tests")
@@ -37,25 +37,16 @@ def tiny_budget():
     return BUDGET
 
 
-def rendered_recording(family, folder):
-    path = folder / f"{family}.mp4"
-    recording = sample_recording(
-        family, f"{family}_sft_0000", "sft", path, BUDGET.skim_frames, np.random.default_rng(1)
-    )
-    write_video(recording, BUDGET.skim_frames)
-    return recording
-
-
 @pytest.fixture(scope="session")
 def operation(tmp_path_factory):
-    """A rendered cataract operation of 145 s: six phases, evidence in windows."""
-    return rendered_recording("cataract", tmp_path_factory.mktemp("rendered"))
+    """A flat operation of 145 s: six phases, evidence in windows."""
+    return flat_operation(tmp_path_factory.mktemp("rendered"))
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
-    """A rendered clip of 8 s: three events, evidence in moments."""
-    return rendered_recording("clips", tmp_path_factory.mktemp("rendered"))
+    """A flat clip of 8 s: three events, evidence in moments."""
+    return flat_clip(tmp_path_factory.mktemp("rendered"))
 
 
 @pytest.fixture(params=["operation", "clip"])
@@ -104,7 +95,6 @@ def caller(store, tiny_budget, operation, clip, tmp_path_factory):
 
 def train_caller(store, budget, operation, clip):
     from medscope.agents.policy import tiny_policy
-    from medscope.sources.rendered.language import LANGUAGE
     from medscope.suite.tasks import closed_tasks
     from medscope.training.examples import collate, trajectory_example
 

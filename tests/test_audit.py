@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from flat import LANGUAGE
 from predicted import crop, prediction, task
 
 from medscope.environment.environment import skim
@@ -21,7 +22,6 @@ from medscope.evaluation.audit import (
 from medscope.evaluation.predict import predict
 from medscope.evaluation.replay import SwappedEnvironment, other_videos, replay
 from medscope.records import Text, Timestamp, ToolCall, Window
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.suite.tasks import closed_tasks
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flat import LANGUAGE, view
 
 from medscope.agents.protocol import run_episode
 from medscope.environment.grammar import find_tool_call, is_well_formed, parse_answer, parse_tool_call
 from medscope.environment.tools import skim_seconds
 from medscope.records import Interval, Recording, Trajectory, Window
-from medscope.sources.rendered.language import LANGUAGE, view
 from medscope.sources.source import Language
 from medscope.suite.free_text import FREE_TEXT_KINDS, free_text_tasks
 from medscope.suite.retelling import TELLINGS, retell

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from flat import LANGUAGE
 from house import build_house
 from safetensors.torch import load_file
 
@@ -21,7 +22,6 @@ from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore
 from medscope.pipeline.parameters import ROOT, stage_parameters
 from medscope.pipeline.train import train_sft
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.suite.build import build_suite
 from medscope.training.processes import follow, lead, on_processes
 

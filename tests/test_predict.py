@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flat import LANGUAGE
 from predicted import task
 
 from medscope.agents.rollout import generate
@@ -12,7 +13,6 @@ from medscope.environment.grammar import call_text
 from medscope.evaluation.endpoint import JudgeError
 from medscope.evaluation.predict import batches, confidence, predict, prompt_tokens
 from medscope.records import Window
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.suite.tasks import closed_tasks
 
 

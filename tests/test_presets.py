@@ -35,7 +35,7 @@ def test_a_single_stage_takes_presets_its_own_section_wins_and_the_command_line_
     assert parameters["learning_rate"] == 1e-6 and parameters["skim_frames"] == 128
     assert parameters["dtype"] == "float32" and parameters["load_in_4bit"] is False
     assert parameters["gradient_checkpointing"] is True
-    assert planned(parse(["synthesize_data", "--preset", "qwen2.5-vl-7b"])[1])[0]["skim_frames"] == 20
+    assert planned(parse(["synthesize_data", "--preset", "qwen2.5-vl-7b"])[1])[0]["skim_frames"] == 24
 
 
 def test_under_torchrun_a_stage_has_so_many_processes(monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from flat import LANGUAGE
 
 from medscope.agents.encoding import encode_prompt, encode_turn
 from medscope.agents.policy import load_policy, tiny_policy
@@ -10,7 +11,6 @@ from medscope.agents.rollout import Rollout, generate
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.environment.environment import show_frames
 from medscope.environment.prompts import opening
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.suite.tasks import closed_tasks
 from medscope.training.update import completion_logps, policy_loss
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from flat import LANGUAGE
 
 from medscope.agents.policy import load_policy
 from medscope.environment import FrameStore
 from medscope.evaluation.predict import predict
 from medscope.ranks import gathered, merged, own_part, process_index
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.suite.build import build_suite
 from medscope.suite.suite import Suite
 from medscope.training.processes import on_processes

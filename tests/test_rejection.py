@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from flat import LANGUAGE
 from predicted import crop, task
 
 from medscope.environment.environment import Trace
 from medscope.files import write_jsonl
 from medscope.records import Trajectory, Window
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.suite.tasks import closed_tasks
 from medscope.training import rejection
 from medscope.training.rejection import best_of, first_solved

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from flat import LANGUAGE
 from plain_forward import plain_logps
 
 from medscope.agents.policy import Policy, tiny_policy
@@ -12,7 +13,6 @@ from medscope.agents.rollout import Rollout, generate
 from medscope.environment import ClinicalVideoEnvironment, ToolBudget, VideoError
 from medscope.environment.grammar import call_text
 from medscope.records import Trajectory
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.suite.tasks import closed_tasks
 from medscope.training.examples import collate, trajectory_example
 

@@ -163,9 +163,7 @@ def test_key_maps_of_ophvl_and_medvideocap(folder, tmp_path):
 
 
 def test_unknown_names():
-    with pytest.raises(
-        ValueError, match="source 'disk' is unknown; choose one of rendered, procedures, folder, dicom, segments"
-    ):
+    with pytest.raises(ValueError, match="source 'disk' is unknown; choose one of procedures, folder, dicom, segments"):
         make_source("disk")
     with pytest.raises(ValueError, match="annotation format 'elan' is unknown"):
         make_source("segments", folder="a", out="b", annotations="c", format="elan")

@@ -1,4 +1,4 @@
-"""ClinVideoSuite on a rendered operation and a rendered clip: captions, tasks and warm-up examples."""
+"""ClinVideoSuite on a flat operation and a flat clip: captions, tasks and warm-up examples."""
 
 from collections import Counter
 from dataclasses import replace
@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from flat import LANGUAGE
 
 from medscope.environment.grammar import is_well_formed, parse_answer, parse_window
 from medscope.metrics import evidence_window
 from medscope.records import Caption, Interval, Recording, Text, Timestamp, Window
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.sources.source import Language
 from medscope.suite.captions import captions
 from medscope.suite.tasks import closed_tasks, rejections, too_long
@@ -40,14 +40,14 @@ def test_captions_tell_every_interval_and_the_whole(operation):
 def test_the_storyline_of_a_skim_tells_what_its_seconds_see(operation):
     assert storyline(operation, [0, 13, 14, 77, 80], 90.4) == [
         ("incision", 0),
-        ("viscoelastic", 14),
-        ("hydrodissection", 77),
+        ("inspection", 14),
+        ("irrigation", 77),
         ("end", 90),
     ]
 
 
 def test_at_a_boundary_the_later_interval_is_seen(operation):
-    assert storyline(operation, [14], 145) == [("viscoelastic", 14), ("end", 145)]
+    assert storyline(operation, [14], 145) == [("inspection", 14), ("end", 145)]
 
 
 def test_tasks_carry_the_reference_and_the_evidence_of_their_interval(recording):

@@ -7,23 +7,23 @@ import pytest
 from medscope.environment import ToolBudget
 from medscope.files import read_jsonl, write_jsonl
 from medscope.records import Interval, Recording, Task, Text, Window
-from medscope.sources.rendered.source import RenderedSource
+from medscope.sources.rendered.procedures import ProcedureSource
 from medscope.suite.build import build_suite, summarise
 from medscope.suite.suite import Suite, evenly
 
 BUDGET = ToolBudget(skim_frames=20, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056)
 COLLECTIONS = {
     "clips": {"warm_up": 2, "sft": 2, "rl": 1, "eval": 1},
-    "laparoscopy_clips": {"warm_up": 2, "eval": 2},
+    "procedures": {"warm_up": 1, "sft": 2, "eval": 2},
 }
 
 
 @pytest.fixture(scope="module")
 def built(store, tmp_path_factory):
-    """A small suite of short videos, and the counts of rejections."""
+    """A small suite, and the counts of rejections."""
     folder = tmp_path_factory.mktemp("built")
-    source = RenderedSource(folder / "videos", COLLECTIONS, (), BUDGET.skim_frames, seed=0)
-    rejected = build_suite(folder / "suite", source, store, BUDGET, captioned=5, questions_per_video=2, seed=0)
+    source = ProcedureSource(folder / "videos", COLLECTIONS, BUDGET.skim_frames, seed=0)
+    rejected = build_suite(folder / "suite", source, store, BUDGET, captioned=5, questions_per_video=4, seed=0)
     return Suite(folder / "suite"), rejected
 
 
@@ -32,26 +32,26 @@ def test_the_builder_writes_what_the_suite_reads(built):
     assert [r.video for r in suite.recordings][:3] == [
         "clips_warm_up_0000",
         "clips_warm_up_0001",
-        "laparoscopy_clips_warm_up_0000",
+        "procedures_warm_up_0000",
     ]
     assert len(suite.captions) == sum(len(r.intervals) + 1 for r in suite.recordings)
     assert suite.tasks_by_id.keys() == {task.id for task in suite.tasks} and len(suite.tasks_by_id) == len(suite.tasks)
     assert sum(not example.video for example in suite.warm_up_examples) == 5
     assert {t.task for t in suite.trajectories} <= set(suite.tasks)
-    assert {t.task.split for t in suite.trajectories} == {"sft"}
+    assert {t.task.split for t in suite.trajectories} == {"sft"} and any(t.calls for t in suite.trajectories)
     assert {suite.recording(e.video).split for e in suite.warm_up_examples if e.video} == {"warm_up"}
     summary = summarise(suite, rejected)
     assert summary["splits"]["eval"]["videos"] == 3 and summary["splits"]["sft"]["trajectories"] == len(
         suite.trajectories
     )
-    assert summary["splits"]["eval"]["free_text_tasks"] == 2 * 3, "two intervals: all kinds but `temporal`"
+    assert summary["splits"]["eval"]["free_text_tasks"] == 2 * 2 + 1, "a clip has one phase: no `temporal`"
 
 
 def test_tasks_per_video_are_limited_where_they_train(built):
     suite, _ = built
     for split in ("sft", "rl"):
         tasks = suite.select(split)
-        assert tasks and all(sum(t.video == task.video for t in tasks) <= 2 for task in tasks)
+        assert tasks and all(sum(t.video == task.video for t in tasks) <= 4 for task in tasks)
 
 
 def test_a_suite_reads_a_file_when_it_is_asked_for(tmp_path, built):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from flat import LANGUAGE
 
 from medscope.agents.protocol import run_episode
 from medscope.environment import ClinicalVideoEnvironment
@@ -13,8 +14,7 @@ from medscope.environment.grammar import find_tool_call, is_well_formed, parse_a
 from medscope.environment.tools import skim_seconds
 from medscope.evaluation.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
-from medscope.records import Interval, Timestamp, Window
-from medscope.sources.rendered.language import LANGUAGE
+from medscope.records import Timestamp, Window
 from medscope.suite.tasks import closed_tasks
 from medscope.suite.teachers.scripted import UNSEEN, ScriptedTeacher, oracle_turn
 from medscope.suite.trajectories import MIN_WINDOW_IOU, faults, make_trajectories
@@ -72,36 +72,35 @@ def test_the_teacher_looks_around_the_evidence_and_slack_looks_wider(recording, 
 
 
 def test_details_are_named_only_after_a_frame_that_shows_them(operation, tiny_budget):
-    task = of_kind(operation, "instrument", "capsulorhexis")
-    scene = next(interval for interval in operation.intervals if interval.label == task.subject)
-    stretch = scene.shown[1]
-    before = (scene.shown[0].end + stretch.start) / 2
-    for seconds, answer in (((before, stretch.start + 0.5), task.reference.text), ((before,), UNSEEN), ((), UNSEEN)):
+    task = of_kind(operation, "instrument", "resection")
+    interval = next(interval for interval in operation.intervals if interval.label == task.subject)
+    before, inside = interval.window.start - 1, interval.window.start + 0.5
+    for seconds, answer in (((before, inside), task.reference.text), ((before,), UNSEEN), ((), UNSEEN)):
         teacher = teach(operation, task, tiny_budget)
         teacher.next_turn([])
         turn = teacher.next_turn(said(*seconds))
         assert parse_answer(turn) == answer
-        assert (scene.attributes["instrument"] in turn) == (answer != UNSEEN)
+        assert (interval.attributes["instrument"] in turn) == (answer != UNSEEN)
 
 
 def test_a_window_is_known_without_the_details(operation, tiny_budget):
-    task = of_kind(operation, "grounding", "capsulorhexis")
+    task = of_kind(operation, "grounding", "resection")
     teacher = teach(operation, task, tiny_budget)
     teacher.next_turn([])
     turn = teacher.next_turn(said(0.0))
-    assert turn.startswith("<think>capsulorhexis</think>") and exact_judge(parse_answer(turn), task.reference) == 1
+    assert turn.startswith("<think>resection</think>") and exact_judge(parse_answer(turn), task.reference) == 1
 
 
-def test_details_of_a_plain_interval_can_be_seen_everywhere_in_it(operation, tiny_budget):
-    plain = replace(operation, intervals=tuple(Interval(i.window, i.label, i.attributes) for i in operation.intervals))
-    task = of_kind(operation, "instrument", "capsulorhexis")
-    teacher = teach(plain, task, tiny_budget)
-    teacher.next_turn([])
-    assert parse_answer(teacher.next_turn(said(task.evidence.start))) == task.reference.text
+def test_details_can_be_seen_everywhere_in_their_interval(operation, tiny_budget):
+    task = of_kind(operation, "instrument", "resection")
+    for second in (task.evidence.start, task.evidence.end):
+        teacher = teach(operation, task, tiny_budget)
+        teacher.next_turn([])
+        assert parse_answer(teacher.next_turn(said(second))) == task.reference.text
 
 
 def test_the_oracle_crops_the_evidence_and_needs_no_skim_that_shows_it(operation, tiny_budget):
-    task = of_kind(operation, "instrument", "capsulorhexis")
+    task = of_kind(operation, "instrument", "resection")
     for budget in (tiny_budget, replace(tiny_budget, skim_frames=1)):  # a skim of one frame shows the incision alone
         _, arguments = parse_tool_call(find_tool_call(oracle_turn(task, operation, budget)))
         assert arguments == {"start_time": task.evidence.start, "end_time": task.evidence.end}
@@ -162,7 +161,7 @@ def test_the_same_seed_makes_the_same_trajectories(operation, environment):
     ],
 )
 def test_a_teacher_that_is_wrong_about_the_task_is_rejected(changes, reasons, operation, environment, tiny_budget):
-    task = replace(of_kind(operation, "grounding", "capsulorhexis"), **changes)  # it takes place from 30 to 76 s
+    task = replace(of_kind(operation, "grounding", "resection"), **changes)  # it takes place from 30 to 76 s
     assert faults(run_episode(teach(operation, task, tiny_budget), task, environment)) == reasons
     kept, rejected = make(operation, [task], environment, boundary_slack=0, direct_share=0)
     assert (len(kept), rejected) == (0 if reasons else 1, Counter(reasons))
@@ -194,7 +193,7 @@ class Distracted(ScriptedTeacher):
     [(Sloppy, ["format"]), (Distracted, ["answer"]), (Astray, ["answer", "window"])],
 )
 def test_a_careless_teacher_is_rejected(teacher, reasons, operation, environment, tiny_budget):
-    task = of_kind(operation, "instrument", "capsulorhexis")
+    task = of_kind(operation, "instrument", "resection")
     trajectory = run_episode(teach(operation, task, tiny_budget, teacher=teacher), task, environment)
     assert faults(trajectory) == reasons
 

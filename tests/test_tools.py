@@ -36,6 +36,11 @@ def test_the_skim_is_whole_ordered_seconds_from_0_inside_the_video(duration, ski
     assert all(isinstance(second, int) for second in seconds)
 
 
+@pytest.mark.parametrize("duration, frames, expected", [(10, 4, [0, 2, 5, 8]), (3.7, 16, [0, 1, 2]), (64, 2, [0, 32])])
+def test_the_skim_by_hand(duration, frames, expected):
+    assert skim_seconds(duration, frames) == expected
+
+
 @given(DURATIONS, RATES, st.floats(0, 1), st.floats(0, 1), st.integers(1, 128))
 @example(10.0, 25, 0.0, 0.5, 128)  # the middles between the samples lie between two frames
 def test_a_crop_shows_ordered_seconds_of_its_window_and_never_too_many(duration, fps, start, end, crop_frames):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from flat import LANGUAGE
 
 from medscope.agents.encoding import encode_blocks, encode_prompt
 from medscope.agents.lengths import longest_completion, longest_dialogue
@@ -13,7 +14,6 @@ from medscope.environment import ClinicalVideoEnvironment, FrameStore
 from medscope.environment.environment import skim
 from medscope.environment.prompts import opening
 from medscope.rewards import RewardSettings
-from medscope.sources.rendered.language import LANGUAGE
 from medscope.suite.tasks import closed_tasks
 from medscope.training import ga_grpo
 from medscope.training.processes import on_processes

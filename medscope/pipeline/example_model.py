@@ -22,6 +22,7 @@ from medscope.evaluation.predictions import Prediction, by_set
 from medscope.files import read_jsonl
 from medscope.pipeline.parameters import ROOT, stage_parameters, tool_budget
 from medscope.reporting.share import share_example
+from medscope.sources.make import DRAWN
 
 MOST_BYTES = 8_000_000
 WEIGHTS, MODEL, VIDEO = "model.safetensors", "tiny", "example.mp4"
@@ -110,7 +111,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     parameters, source = stage_parameters("ga_grpo"), stage_parameters("synthesize_data")["source"]
     try:
-        if source != "rendered":
+        if source not in DRAWN:
             raise ValueError(f"the card says that the model has seen rendered videos only; params.yaml has {source}")
         task = choose(read_jsonl(options.predictions, Prediction), options.task).task
         video, budget, seed = ROOT / task.path, tool_budget(parameters), parameters["seed"]

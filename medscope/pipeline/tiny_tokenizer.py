@@ -16,9 +16,8 @@ from medscope.agents.tiny.profile import TINY_TOKENIZER
 from medscope.environment.grammar import call_text, window_text
 from medscope.environment.prompts import CHAT_TEMPLATE, SYSTEM, SYSTEM_TOOLS, TOOLS, opening
 from medscope.records import Window
-from medscope.sources.rendered import language, questions
+from medscope.sources.rendered.questions import LANGUAGE
 from medscope.sources.rendered.words import CAMERA, COUNTS, EVENTS, INSTRUMENTS, PHASES, SIDES, STEPS
-from medscope.sources.rendered.world import FAMILIES
 from medscope.suite.nested_tasks import NONE
 from medscope.suite.teachers.searching import SWAP, UNSEEN
 from medscope.suite.teachers.thoughts import NOTHING
@@ -38,13 +37,11 @@ def system_block(tools: bool) -> str:
 
 def corpus() -> list[str]:
     """Everything that the rendered world, the teacher and the tools say, as a list of texts."""
-    names = {name for f in FAMILIES.values() for name in (*f.phases, *f.instruments, *f.complications)}
-    names |= {*PHASES, *STEPS, *EVENTS, *INSTRUMENTS, *SIDES, *COUNTS, *CAMERA, NONE, NOTHING, SWAP, UNSEEN}
+    names = {*PHASES, *STEPS, *EVENTS, *INSTRUMENTS, *SIDES, *COUNTS, *CAMERA, NONE, NOTHING, SWAP, UNSEEN}
     texts = [f"{name} {name}" for name in sorted(names)]
-    for templates in (language.LANGUAGE.templates, questions.LANGUAGE.templates):
-        for kind, asked in templates.items():
-            if kind not in ("full", "fine", "temporal", "perception"):  # questions for free text may fall back to bytes
-                texts += [template.format(label="x", within="x", options="x, x") for template in asked]
+    for kind, asked in LANGUAGE.templates.items():
+        if kind not in ("full", "fine", "temporal", "perception"):  # questions for free text may fall back to bytes
+            texts += [template.format(label="x", within="x", options="x, x") for template in asked]
     texts += [call_text("crop_video", {"start_time": 1, "end_time": 2}), call_text("get_frame", {"timestamp": 1})]
     texts += [f" {second}" for second in range(LAST_SECOND + 1)] + [str(digit) for digit in range(100)]
     texts += [window_text(Window(1, 2)), "find x | x 1 end 2 | x 1 2 | look | answer", " 1s end 2s", " 1.5s .25s .75s"]

@@ -6,12 +6,10 @@ from typing import Any
 
 from medscope.sources.published import medvideocap, ophvl, surgvidlm
 from medscope.sources.rendered.procedures import ProcedureSource
-from medscope.sources.rendered.source import RenderedSource
 from medscope.sources.source import Source
 from medscope.sources.videos import DicomSource, FolderSource, SegmentsSource
 
 SOURCES: dict[str, Callable[..., Source]] = {
-    "rendered": RenderedSource,
     "procedures": ProcedureSource,
     "folder": FolderSource,
     "dicom": DicomSource,
@@ -20,7 +18,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "medvideocap": medvideocap,
     "surgvidlm": surgvidlm,
 }
-DRAWN = ("rendered", "procedures")  # sources that draw their videos; the others find them
+DRAWN = ("procedures",)  # sources that draw their videos; the others find them
 
 
 def make_source(name: str, **settings: Any) -> Source:

@@ -3,11 +3,11 @@
 Setting `rho`: P(the preferred instrument of a phase | phase); .2 where the two are independent. See `collections`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 from zlib import crc32
 
 import numpy as np
@@ -17,16 +17,17 @@ from medscope.sources.rendered.camera import write_video
 from medscope.sources.rendered.collections import COLLECTIONS, sample_recording
 from medscope.sources.rendered.drawings import code_of, draw_missing
 from medscope.sources.rendered.questions import LANGUAGE
-from medscope.sources.rendered.source import SPLITS, refuse
 from medscope.sources.source import Language
+
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
 class ProcedureSource:
     """`collections[name][split]` videos, below `folder`, drawn by `workers` processes.
 
-    Each video depends on seed, collection, split and its index alone, so the counts may grow later. Raises ValueError
-    for an unknown collection or split.
+    Each video depends on seed, collection, split and its index alone, so the counts may grow later. A file that was
+    drawn from another annotation or by other code is drawn anew. Raises ValueError for an unknown collection or split.
     """
 
     folder: str | Path
@@ -38,9 +39,9 @@ class ProcedureSource:
     language: ClassVar[Language] = LANGUAGE
 
     def __post_init__(self) -> None:
-        refuse("collections", self.collections, COLLECTIONS)
+        _refuse("collections", self.collections, COLLECTIONS)
         for name, counts in self.collections.items():
-            refuse(f"collections.{name}", counts, SPLITS)
+            _refuse(f"collections.{name}", counts, SPLITS)
 
     def recordings(self) -> Iterator[Recording]:
         """The recordings split by split, in each the collections in their order. What is missing is drawn first."""
@@ -63,3 +64,10 @@ class ProcedureSource:
 @cache
 def _code() -> str:
     return code_of("camera.py", "collections.py", "timeline.py", "words.py", "painters/*.py")
+
+
+def _refuse(where: str, given: Collection[str], known: Collection[str]) -> None:
+    """ValueError for a name that is not among the known ones."""
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ValueError(f"{where}: {', '.join(unknown)} is unknown; the rendered world has {', '.join(known)}")

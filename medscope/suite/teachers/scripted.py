@@ -2,7 +2,7 @@
 
 Its windows are cautious: both edges lie on skim seconds and often one further out than needed. That slack is deliberate
 head-room for reinforcement learning. It is an `Agent`: what it says after a look depends on the frames that it was
-shown. It names details only if one of them lies where details can be seen.
+shown. It names details only if one of them lies inside the interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ from medscope.environment.grammar import call_text, window_text
 from medscope.environment.tools import ToolBudget, skim_seconds
 from medscope.metrics import evidence_window
 from medscope.records import Interval, Recording, Task, Text, Window
-from medscope.sources.rendered.scene import shown_in
 from medscope.sources.source import describe
 
 UNSEEN = "not seen"  # the answer about a detail that no look has shown
@@ -105,7 +104,7 @@ class ScriptedTeacher:
 
     def dense_turn(self, window: Window, seen: Sequence[float]) -> str:
         """The last turn after a look at `window` that showed the seconds `seen`: what was seen, then the answer."""
-        shows = any(stretch.contains(second) for stretch in shown_in(self.interval) for second in seen)
+        shows = any(self.interval.window.contains(second) for second in seen)
         told = self.describe(self.interval) if shows else self.interval.label
         known = shows or isinstance(self.task.reference, Window)  # the label itself shows all the time
         return f"<think>{told}</think><answer>{self._answer(window) if known else UNSEEN}</answer>"

@@ -13,7 +13,7 @@ import numpy as np
 from medscope.environment.grammar import call_text, window_text
 from medscope.environment.tools import ToolBudget, skim_seconds
 from medscope.records import Recording, Task, Text, Window
-from medscope.suite.nested_tasks import CHOOSE, FIRST, NONE, WHICH
+from medscope.suite.nested_tasks import CHOOSE, EVENT, FIRST, LEVEL, NONE, WHICH
 from medscope.suite.tasks import GROUNDING
 from medscope.suite.teachers.thoughts import (
     HIDES,
@@ -199,8 +199,9 @@ class SearchingTeacher:
 
     @property
     def _shortest(self) -> float:
-        """Length of the shortest interval with details: a look whose frames are closer cannot miss one."""
-        return min((i.window.length for i in self.recording.intervals if len(i.attributes) > 2), default=0.0)
+        """Length of the shortest event: a look whose frames are closer cannot miss one."""
+        events = [i for i in self.recording.intervals if i.attributes.get(LEVEL) == EVENT]
+        return min((event.window.length for event in events), default=0.0)
 
     def _look(self, said: str, label: str, window: Window) -> Looks:
         """One crop. A mistaken call swaps its ends; it is refused and then written well."""
