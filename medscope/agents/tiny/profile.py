@@ -1,11 +1,15 @@
 """The tiny profile's tokenizer (frozen, see `pipeline.tiny_tokenizer`) and its model, randomly initialised."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 SPACE = "\u0120"  # how byte-level vocabularies write it
+LOOKING_PAIRS = 4  # rotary pairs by which a head finds its offset, the fastest ones
+LOOKING = 8.0  # size of their biases: the token looked at takes nearly all of the attention
+CONTENT = 0.1  # what is left of their weights
 TINY_TOKENIZER = Path(__file__).parent / "tokenizer.json"
 
 
@@ -38,6 +42,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGe
     )  # fmt: skip
     model = Qwen2_5_VLForConditionalGeneration(config)
     draw_numbers(model, ids)
+    look_back(model, offsets=(1, 2))
     return model
 
 
@@ -52,3 +57,24 @@ def draw_numbers(model: Qwen2_5_VLForConditionalGeneration, ids: dict[str, int])
     with torch.no_grad():
         for number, i in numbers.items():
             weights[i] = drawn[0, number // 100] + drawn[1, number // 10 % 10] + drawn[2, number % 10]
+
+
+def look_back(model: Qwen2_5_VLForConditionalGeneration, offsets: Sequence[int]) -> None:
+    """Start the first query heads of the first layer as heads that look `offsets` tokens back.
+
+    A pretrained model has such heads, and copying what follows an earlier word is built on them. Attention by position
+    alone is the product of the biases of q and k. Both start at zero, where neither has a gradient, so that a short
+    training does not find it (tests/test_tiny_policy.py). The biases lie on the fastest rotary pairs: q is k, turned by
+    the offset. The weights of these rows start small, so that content does not drown position.
+    """
+    attention = model.model.language_model.layers[0].self_attn
+    half, theta = attention.head_dim // 2, model.config.text_config.rope_parameters["rope_theta"]
+    angles = theta ** (-torch.arange(LOOKING_PAIRS) / half)
+    rows = torch.cat([torch.arange(LOOKING_PAIRS), torch.arange(LOOKING_PAIRS) + half])
+    with torch.no_grad():
+        attention.k_proj.weight[rows] *= CONTENT
+        attention.k_proj.bias[rows] = LOOKING * torch.cat([torch.ones(LOOKING_PAIRS), torch.zeros(LOOKING_PAIRS)])
+        for head, offset in enumerate(offsets):
+            of_head = rows + head * attention.head_dim
+            attention.q_proj.weight[of_head] *= CONTENT
+            attention.q_proj.bias[of_head] = LOOKING * torch.cat([(offset * angles).cos(), -(offset * angles).sin()])
