@@ -157,6 +157,8 @@ def test_the_same_seed_makes_the_same_trajectories(operation, environment):
         ({}, []),
         ({"reference": Window(100, 140)}, ["answer"]),
         ({"evidence": Window(100, 140)}, ["window"]),
+        ({"evidence": Timestamp(50)}, []),  # an instant in the crop is shown, however short
+        ({"evidence": Timestamp(140)}, ["window"]),
         ({"reference": Window(100, 140), "evidence": Window(100, 140)}, ["answer", "window"]),
     ],
 )

@@ -1,6 +1,6 @@
 """Step 3 of the suite, ClinVideo-VCoT and -CoT: the teacher acts in the real environment, and what passes is kept.
 
-Kept only if the format is right, the answer is right and the last crop overlaps the evidence: the public fork of the
+Kept only if the format is right, the answer is right and the last crop shows the evidence: the public fork of the
 paper's co-author checks only the format. That the answer was really seen is the teacher's duty (`teachers.scripted`).
 """
 
@@ -16,9 +16,9 @@ from medscope.environment.environment import ClinicalVideoEnvironment, Trace
 from medscope.environment.grammar import is_well_formed, parse_answer
 from medscope.environment.tools import ToolBudget, skim_seconds
 from medscope.evaluation.judge import exact_judge
-from medscope.metrics import evidence_window, temporal_iou
+from medscope.metrics import temporal_iou
 from medscope.ranks import gathered, is_first_process, own_part
-from medscope.records import Interval, Recording, Task, Trajectory
+from medscope.records import Evidence, Interval, Recording, Task, Timestamp, Trajectory, Window
 from medscope.suite.nested_tasks import is_nested, outline
 from medscope.suite.teachers.scripted import ScriptedTeacher
 from medscope.suite.teachers.searching import SearchingTeacher
@@ -30,15 +30,24 @@ MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passe
 def faults(trajectory: Trajectory) -> list[str]:
     """The reasons to reject a trajectory; none for a good one."""
     task, turns = trajectory.task, list(trajectory.turns)
-    window, evidence = Trace(list(trajectory.calls)).window, evidence_window(task.evidence)
+    window = Trace(list(trajectory.calls)).window
     reasons = []
     if not is_well_formed(turns):
         reasons.append("format")
     if exact_judge(parse_answer(turns[-1]), task.reference) < 1:
         reasons.append("answer")
-    if len(turns) > 1 and (window is None or temporal_iou(window, evidence) < MIN_WINDOW_IOU):
+    if len(turns) > 1 and not _shows(window, task.evidence):
         reasons.append("window")
     return reasons
+
+
+def _shows(window: Window | None, evidence: Evidence) -> bool:
+    """Whether the last crop shows the evidence: it holds an instant, it overlaps a window by MIN_WINDOW_IOU."""
+    if window is None:
+        return False
+    if isinstance(evidence, Timestamp):
+        return window.start <= evidence.time <= window.end
+    return temporal_iou(window, evidence) >= MIN_WINDOW_IOU
 
 
 def teacher_of(
