@@ -189,9 +189,9 @@ def test_warm_up_records_by_kind_and_clips_by_length(tmp_path):
     write_jsonl(tmp_path / "recordings.jsonl", recordings)
     write_jsonl(tmp_path / "warm_up_examples.jsonl", [*captioned, *framed])
     suite = Suite(tmp_path)
-    training, held_out = warm_up_records(suite, captioned=True)
+    training, held_out = warm_up_records(suite, "captions")
     assert (len(training), len(held_out)) == (19, 2)  # captioned examples have no video: each stands alone
-    assert [e.video for e in warm_up_records(suite, captioned=False)[1]] == ["long", "long"]
+    assert [e.video for e in warm_up_records(suite, "frames")[1]] == ["long", "long"]
     assert [e.video for e in clip_records(suite, 10)] == ["short", "short", "short too"]
     assert [e.video for e in clip_records(suite, 2)] == ["short", "short too"]
     assert list(clip_records(suite, 0)) == []

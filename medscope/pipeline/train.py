@@ -63,8 +63,11 @@ def make_suite(
     return build_suite(folder, source, FrameStore(decoder), budget, **settings)
 
 
-def train_warm_up(parameters: dict[str, Any], scratch: Path) -> tuple[Log, Log]:
-    """Stage I: a tiny or pretrained model, taught on captions and then on frames, becomes checkpoint `warm_up`."""
+def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
+    """Stage I: a tiny or pretrained model, taught on recall, captions and then frames, becomes checkpoint `warm_up`.
+
+    Returns the log of every part; an empty one of a part without steps.
+    """
     prepare_process()
     p, place = parameters, Layout(parameters["folder"])
     suite = Suite(place.suite)
@@ -72,16 +75,20 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> tuple[Log, Log]:
     policy = tiny_policy(p["seed"]) if tiny else load_policy(p["model"], p["lora_rank"], p["load_in_4bit"], p["dtype"])
     if is_first_process():
         print(f"{sum(weights.numel() for weights in policy.model.parameters()):,} parameters")
-    build, logs = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p)), []
-    for name, steps, batch_size in (
+    build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p))
+    logs: dict[str, Log] = {}
+    for part, steps, batch_size in (
+        ("recall", p["recall_steps"], 4 * p["batch_size"]),
         ("captions", p["caption_steps"], 2 * p["batch_size"]),
         ("frames", p["steps"], p["batch_size"]),
     ):
-        training, held_out = map(build.fitting, warm_up_records(suite, captioned=name == "captions"))
-        tuning = {**_tuning(p), "optimizer": p["optimizer"], "lengths": _lengths(policy, p, training, suite)}
-        logs.append(fine_tune(policy, training, held_out, build, scratch / name, steps, batch_size, **tuning))
+        training, held_out = map(build.fitting, warm_up_records(suite, part))
+        logs[part] = []
+        if training and steps:
+            tuning = {**_tuning(p), "optimizer": p["optimizer"], "lengths": _lengths(policy, p, training, suite)}
+            logs[part] = fine_tune(policy, training, held_out, build, scratch / part, steps, batch_size, **tuning)
     _save(policy, place.new_checkpoint("warm_up"))
-    return logs[0], logs[1]
+    return logs
 
 
 def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:

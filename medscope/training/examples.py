@@ -21,6 +21,7 @@ from medscope.environment.prompts import opening
 from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Trajectory, WarmUpExample
 from medscope.suite.lazy import pick
+from medscope.suite.recall import RECALL
 from medscope.suite.suite import Suite, evenly
 from medscope.suite.warm_up import warm_up_blocks
 
@@ -156,11 +157,17 @@ class LazyExamples(Generic[Record]):
                 self._add(other)
 
 
-def warm_up_records(suite: Suite, captioned: bool) -> tuple[Sequence[WarmUpExample], Sequence[WarmUpExample]]:
-    """The captioned or the framed warm-up examples: for training, and held out."""
-    found = [(n, e.video) for n, e in enumerate(suite.warm_up_examples) if bool(e.captions) == captioned]
+def warm_up_records(suite: Suite, part: str) -> tuple[Sequence[WarmUpExample], Sequence[WarmUpExample]]:
+    """The warm-up examples of a part, `recall`, `captions` or `frames`: for training, and held out."""
+    found = [(n, e.video) for n, e in enumerate(suite.warm_up_examples) if _part(e) == part]
     sources = [video or number for number, (_, video) in enumerate(found)]
     return hold_out(pick(suite.warm_up_examples, [number for number, _ in found]), sources)
+
+
+def _part(example: WarmUpExample) -> str:
+    if example.collection == RECALL:
+        return RECALL
+    return "captions" if example.captions else "frames"
 
 
 def trajectory_records(trajectories: Sequence[Trajectory]) -> tuple[Sequence[Trajectory], Sequence[Trajectory]]:
