@@ -11,7 +11,7 @@ from medscope.sources.source import TEMPLATES, Language
 from medscope.suite.nested_tasks import CHOOSE, FIND, FIRST, NONE, WHICH, is_nested, nested_tasks
 from medscope.suite.tasks import GROUNDING, ORDER
 from medscope.suite.teachers.searching import SearchingTeacher
-from medscope.suite.teachers.thoughts import Run, inner, outer, runs, story, told
+from medscope.suite.teachers.thoughts import Run, place, runs, story, told
 
 BUDGET = ToolBudget(max_calls=6, skim_frames=20, crop_frames=12)
 LANGUAGE = Language(
@@ -100,10 +100,12 @@ def test_a_choice_names_its_answer_among_four(recording):
 def test_runs_of_frames_and_their_edges(recording):
     found = runs(recording, [88, 91, 94, 100, 103], innermost=True)
     assert found == [Run("pull", (88, 91)), Run("tear", (94, 100)), Run("pull", (103,))]
-    assert (inner(found, 1), outer(found, 1)) == (Window(94, 103), Window(91, 103))
+    assert (place(found, 1).inner, place(found, 1).outer) == (Window(94, 103), Window(91, 103))
     assert told(found) == "pull 88 pull 91 tear 94 tear 100 pull 103"
     assert story(found, 110) == "pull 88 pull 91 tear 94 tear 100 pull 103 end 110"
-    assert inner(found, 2) == Window(103, 103)
+    assert place(found, 2).inner == Window(103, 103)
+    assert place(found, 2, end=110).inner == Window(103, 110)
+    assert str(place(found, 0)) == f"{found[0].label} 88 88 94"
 
 
 def test_smoke_hides_the_event_and_does_not_cut_the_phase(recording):
@@ -118,8 +120,8 @@ def test_smoke_hides_the_event_and_does_not_cut_the_phase(recording):
 
 def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):
     turns, windows, _ = play(recording, task(recording, WHICH, "bleed", "wash"))
-    assert windows == [Window(0, 90), Window(180, 255)]  # as the skim shows them, every 15 s
-    assert turns[1].startswith("<think>hold ") and "| wash 180 255 | look" in turns[1]  # what it saw, then elsewhere
+    assert windows == [Window(0, 90), Window(165, 255)]  # both edges as the skim shows them, every 15 s
+    assert turns[1].startswith("<think>hold ") and "| wash 165 180 255 | look" in turns[1]  # what it saw, then elsewhere
     assert parse_answer(turns[-1]) == "from 180 to 255 s"
 
 

@@ -17,11 +17,10 @@ from medscope.suite.nested_tasks import CHOOSE, EVENT, FIRST, LEVEL, NONE, WHICH
 from medscope.suite.tasks import GROUNDING
 from medscope.suite.teachers.thoughts import (
     HIDES,
+    Place,
     Run,
     going_on,
-    inner,
     numbers,
-    outer,
     place,
     runs,
     story,
@@ -67,14 +66,10 @@ class SearchingTeacher:
         return self.turns.send([block["second"] for block in messages[-1]["content"] if "second" in block])
 
     @property
-    def candidates(self) -> list[tuple[str, Window]]:
+    def candidates(self) -> list[Place]:
         """Where the skim shows the label that the question names, in order."""
         label = self.task.within or self.task.subject
-        found = []
-        for number in numbers(self.skim, [label]):
-            start = outer(self.skim, number).start if self.task.kind == GROUNDING else self.skim[number].first
-            found.append((label, Window(start, self._end(self.skim, number, self.recording.duration))))
-        return found
+        return [place(self.skim, number, self.recording.duration) for number in numbers(self.skim, [label])]
 
     def _opening(self) -> str:
         asked = " ".join(word for word in (self.task.within, self.task.subject, *self.task.options) if word)
@@ -85,10 +80,10 @@ class SearchingTeacher:
         if not self.candidates:
             yield think(self._opening(), "answer") + _answer(UNSEEN)
             return
-        label, window = self.candidates[0]
+        at = self.candidates[0]
         reference = self.task.reference
-        text = reference.text if isinstance(reference, Text) else window_text(window)
-        yield think(self._opening(), place(label, window), "answer") + _answer(text)
+        text = reference.text if isinstance(reference, Text) else window_text(at.inner)
+        yield think(self._opening(), str(at), "answer") + _answer(text)
 
     def _plan(self) -> Looks:
         if self.task.kind == GROUNDING:
@@ -98,42 +93,38 @@ class SearchingTeacher:
 
     def _locate(self) -> Looks:
         """Look at a label of the skim with both of its edges, and answer where it was seen."""
-        label, window = self.candidates[0]
-        seconds = yield from self._look(self._opening(), label, window)
+        at = self.candidates[0]
+        seconds = yield from self._look(self._opening(), at)
         found = runs(self.recording, seconds, innermost=False)
-        number = next(numbers(found, [label]), None)
+        number = next(numbers(found, [at.label]), None)
         if number is None:
             yield think(told(found)) + _answer(UNSEEN)
         else:
-            window = self._inside(found, number, window)
-            yield think(told(found), place(label, window), "answer") + _answer(window_text(window))
+            at = place(found, number, at.after)
+            yield think(told(found), str(at), "answer") + _answer(window_text(at.inner))
 
     def _find(self) -> Looks:
         """Look for what the question asks in candidate after candidate, then in their steps; zoom in; answer."""
         sought = self.task.options or (self.task.subject,)
         said, found, number, where = self._opening(), [], None, self.candidates
-        steps: list[tuple[str, Window]] = []
+        steps: list[Place] = []
         closest = False
         while where and number is None and self.calls < self.budget.max_calls:
-            label, window = where.pop(0)
-            seconds = yield from self._look(said, label, window)
+            at = where.pop(0)
+            seconds = yield from self._look(said, at)
             found = runs(self.recording, seconds, innermost=True)
             said, number = told(found), self._first(found, sought)
             if number is None and not closest and _gap(seconds) >= self._shortest:
-                steps += [
-                    (run.label, self._inside(found, n, window))
-                    for n, run in enumerate(found)
-                    if not _hides(self.recording, run)
-                ]
+                steps += [place(found, n, at.after) for n, run in enumerate(found) if not _hides(self.recording, run)]
             if not where and not closest:
                 where, closest = steps, True
         if number is None:
             yield think(said, "answer") + _answer(NONE if self.task.kind == CHOOSE else UNSEEN)
             return
         if self.task.kind == WHICH:
-            yield think(said, place(label, window), "answer") + _answer(window_text(window))
+            yield think(said, str(at), "answer") + _answer(window_text(at.inner))
             return
-        yield from self._zoom(said, found, number, sought, seconds, window)
+        yield from self._zoom(said, found, number, sought, seconds, at.outer)
 
     def _zoom(
         self,
@@ -148,14 +139,14 @@ class SearchingTeacher:
         attribute = self.task.kind if self._about_attribute else None
         limit = self.budget.max_calls - (attribute is not None)
         while _gap(seconds) > DENSE and self.calls < limit:
-            window = self._extent(found, number, sought)
-            if window.length > CLOSER * looked.length:
+            at = self._extent(found, number, sought)
+            if at.outer.length > CLOSER * looked.length:
                 break
-            closer = yield from self._look(said, found[number].label, window)
+            closer = yield from self._look(said, at)
             seen = runs(self.recording, closer, innermost=True)
             if (again := self._first(seen, sought)) is None:
                 break
-            seconds, found, number, looked = closer, seen, again, window
+            seconds, found, number, looked = closer, seen, again, at.outer
             said = told(found)
             if self.rng.random() < self.early_stop:
                 break
@@ -169,8 +160,8 @@ class SearchingTeacher:
             details = {name: value for name, value in shown[0].attributes.items() if name != "level"} if shown else {}
             yield think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
         elif isinstance(self.task.reference, Window):
-            window = inner(found, number)
-            yield think(said, place(run.label, window), "answer") + _answer(window_text(window))
+            at = place(found, number)
+            yield think(said, str(at), "answer") + _answer(window_text(at.inner))
         else:
             yield think(said, run.label, "answer") + _answer(run.label)
 
@@ -181,17 +172,9 @@ class SearchingTeacher:
             return None
         return at[0] if at else None
 
-    def _extent(self, found: Sequence[Run], number: int, sought: Sequence[str]) -> Window:
+    def _extent(self, found: Sequence[Run], number: int, sought: Sequence[str]) -> Place:
         """What a closer look shows: the run with both edges; for an order, all that is sought."""
-        last = list(numbers(found, sought))[-1] if self.task.kind == FIRST else number
-        return Window(outer(found, number).start, outer(found, last).end)
-
-    def _inside(self, found: Sequence[Run], number: int, window: Window) -> Window:
-        """A run as a look at `window` showed it: until what follows, at the end until the end of the look."""
-        return Window(found[number].first, self._end(found, number, window.end))
-
-    def _end(self, found: Sequence[Run], number: int, end: float) -> float:
-        return found[number + 1].first if number + 1 < len(found) else end
+        return place(found, number, last=list(numbers(found, sought))[-1] if self.task.kind == FIRST else number)
 
     @property
     def _about_attribute(self) -> bool:
@@ -203,14 +186,15 @@ class SearchingTeacher:
         events = [i for i in self.recording.intervals if i.attributes.get(LEVEL) == EVENT]
         return min((event.window.length for event in events), default=0.0)
 
-    def _look(self, said: str, label: str, window: Window) -> Looks:
-        """One crop. A mistaken call swaps its ends; it is refused and then written well."""
+    def _look(self, said: str, at: Place) -> Looks:
+        """One crop with both edges. A mistaken call swaps its ends; it is refused and then written well."""
+        window = at.outer
         if self.rng.random() < self.mistakes and self.calls + 1 < self.budget.max_calls:
             self.calls += 1
-            yield think(said, place(label, window), "look") + _crop(window.end, window.start)
+            yield think(said, str(at), "look") + _crop(window.end, window.start)
             said = SWAP
         self.calls += 1
-        return (yield think(said, place(label, window), "look") + _crop(window.start, window.end))
+        return (yield think(said, str(at), "look") + _crop(window.start, window.end))
 
 
 def _crop(start: float, end: float) -> str:

@@ -1,8 +1,8 @@
 """What a scripted teacher sees in frames, and how it says it: runs of equal labels with their seconds.
 
 A thought is plain, so that a tiny model can learn it: `find dissection bleeding | incision 0 incision 20 dissection 40
-dissection 60 suturing 80 end 100 | dissection 40 80 | look`. It tells every frame: each word of it then depends on one
-frame alone. Where a thought told each run of like frames once, the model had to find where the next run begins, and
+dissection 60 suturing 80 end 100 | dissection 20 40 80 | look`. It tells every frame: each word of it then depends on
+one frame alone. Where a thought told each run of like frames once, the model had to find where the next run begins, and
 learned it far more slowly. All times are seconds.
 """
 
@@ -61,15 +61,37 @@ def runs(recording: Recording, seconds: Sequence[float], innermost: bool) -> lis
     return [Run(label, tuple(second for _, second in some)) for label, some in groupby(told, key=lambda x: x[0])]
 
 
-def inner(found: Sequence[Run], number: int) -> Window:
-    """From the first second at which run `number` is seen to the first of what follows; to its own last at the end."""
-    follower = found[number + 1 : number + 2]
-    return Window(found[number].first, follower[0].first if follower else found[number].last)
+@dataclass(frozen=True)
+class Place:
+    """Where frames show a label: the last second before it, its first second, the first second behind it."""
+
+    label: str
+    before: float
+    first: float
+    after: float
+
+    @property
+    def inner(self) -> Window:
+        """From the first second at which it is seen to the first of what follows."""
+        return Window(self.first, self.after)
+
+    @property
+    def outer(self) -> Window:
+        """Both of its edges lie within."""
+        return Window(self.before, self.after)
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.before:g} {self.first:g} {self.after:g}"
 
 
-def outer(found: Sequence[Run], number: int) -> Window:
-    """From the last second before run `number` to the first behind it: both edges lie within."""
-    return Window(found[max(0, number - 1)].last if number else found[0].first, inner(found, number).end)
+def place(found: Sequence[Run], number: int, end: float | None = None, last: int | None = None) -> Place:
+    """The place of run `number`, or of the runs from it to `last`. What nothing follows goes on until `end`, if given,
+    or its own last second; what nothing precedes begins with its first."""
+    last = number if last is None else last
+    follower = found[last + 1 : last + 2]
+    over = follower[0].first if follower else found[last].last if end is None else end
+    run = found[number]
+    return Place(run.label, found[number - 1].last if number else run.first, run.first, over)
 
 
 def numbers(found: Sequence[Run], labels: Sequence[str]) -> Iterator[int]:
@@ -85,11 +107,6 @@ def story(found: Sequence[Run], end: float) -> str:
 def told(found: Sequence[Run]) -> str:
     """A look in words: every frame's label with its second."""
     return " ".join(map(str, found))
-
-
-def place(label: str, window: Window) -> str:
-    """A hypothesis: `dissection 45 120`."""
-    return f"{label} {window.start:g} {window.end:g}"
 
 
 def think(*parts: str) -> str:
