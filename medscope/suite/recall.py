@@ -2,8 +2,9 @@
 
 This is multi-query associative recall (Arora et al. 2023, "Zoology"). In a teacher's turn most seconds can be copied in
 the order of the frames, so that few tokens of it ask for the second *of a word*, and a model of random weights does not
-learn from so few. Here every second does. In half of the lessons every frame shows another word and the second is asked
-alone, in the others a word lasts for some frames and its place is asked as a teacher's thought writes it.
+learn from so few. Here every second does. In half of the lessons (`RECALL`) every frame shows another word and the
+second is asked alone; in the others (`PLACES`) a word lasts for some frames and its place is asked as a teacher's
+thought writes it. A model learns the second kind after the first, and neither of them soon from both at once.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from medscope.records import WarmUpExample
 from medscope.suite.teachers.thoughts import Run, place, think
 
-RECALL = "recall"  # collection of these examples
+RECALL, PLACES = "recall", "places"  # collections of these examples
 FEWEST_WORDS, MOST_WORDS, MOST_FRAMES = 2, 10, 4  # words of a lesson; frames of a word that lasts
 STEPS = (1.0, 1.3, 2.0, 4.0, 7.0, 13.0, 30.0)  # seconds between frames
 
@@ -50,5 +51,5 @@ def _lesson(
         end=seconds[-1],
         turn=think(*parts),
         captions=tuple(run.label for run in found for _ in run.seconds),
-        collection=RECALL,
+        collection=PLACES if lasting else RECALL,
     )
