@@ -121,7 +121,7 @@ def test_smoke_hides_the_event_and_does_not_cut_the_phase(recording):
 def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):
     turns, windows, _ = play(recording, task(recording, WHICH, "bleed", "wash"))
     assert windows == [Window(0, 90), Window(165, 255)]  # both edges as the skim shows them, every 15 s
-    assert turns[1].startswith("<think>hold ") and "| wash 165 180 255 | look" in turns[1]  # what it saw, then elsewhere
+    assert turns[1].startswith("<think>hold ") and "| wash 165 180 255 | look" in turns[1]  # saw, then elsewhere
     assert parse_answer(turns[-1]) == "from 180 to 255 s"
 
 
