@@ -1,6 +1,6 @@
 """The model that acts: build the tiny profile or load a pretrained one, encode frames, save as safetensors.
 
-`tiny` is the real `Qwen2_5_VLForConditionalGeneration` with 1.5M random parameters and a frozen tokenizer; `pretrained`
+`tiny` is the real `Qwen2_5_VLForConditionalGeneration` with 1.7M random parameters and a frozen tokenizer; `pretrained`
 is a Qwen2.5-VL checkpoint with LoRA, optionally in 4 bits. Both are used through `Policy`.
 """
 
@@ -215,7 +215,7 @@ def _check_folder(source: str | Path) -> None:
 
 
 def tiny_policy(seed: int = 0) -> Policy:
-    """The tiny profile, randomly initialised: real classes, 1.5M parameters, trains on two CPU cores."""
+    """The tiny profile, randomly initialised: real classes, 1.7M parameters, trains on two CPU cores."""
     set_seed(seed)
     tokenizer = tiny_tokenizer()
     model = tiny_model(tokenizer)

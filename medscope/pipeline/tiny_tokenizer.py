@@ -2,7 +2,7 @@
 
 Whole words and whole seconds are one token each, everything else falls back to bytes. The brackets around a frame are
 dropped, so that a frame is directly followed by its second: to copy it is then one plain induction step. The fixed
-system prompts, tool block included, are one token each: a 1.5M model learns them as two embeddings, a real model reads
+system prompts, tool block included, are one token each: a 1.7M model learns them as two embeddings, a real model reads
 them in full. Committed, so that it does not change when the rendered world does.
 """
 

@@ -21,7 +21,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
-    """A real Qwen2.5-VL with 1.5M parameters, drawn from torch's global generator."""
+    """A real Qwen2.5-VL with 1.7M parameters, drawn from torch's global generator."""
     ids = tokenizer.get_vocab()
     image = ids["<|image_pad|>"]
     config = Qwen2_5_VLConfig(
