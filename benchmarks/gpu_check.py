@@ -13,16 +13,12 @@ and writes nothing. `share` is floating-point operations (counted by torch on a 
 """
 
 import argparse
-import copy
-import gc
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,28 +26,21 @@ from typing import Any
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
-from datasets import Dataset
 from gpu_attention import attention
+from gpu_step import measured, ours, reset_memory, stock_trl, synchronize, use_attention
 from peft import LoraConfig, get_peft_model
-from report import RESULTS, machine, peak_memory, reset_peak_memory, write_results
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil, TrainingArguments, set_seed
-from trl import GRPOConfig, GRPOTrainer
+from report import RESULTS, machine, write_results
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil, set_seed
 from wide import PIXELS, wide_config, write_pattern
 
 from medscope.agents.attention import FRAME_ATTENTION, PREFIX_ATTENTION
-from medscope.agents.encoding import encode_prompt
 from medscope.agents.policy import FrameProcessor, Policy, tiny_policy
 from medscope.agents.vllm_engine import make_engine
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
-from medscope.environment.environment import skim
-from medscope.environment.prompts import CHAT_TEMPLATE, opening
+from medscope.environment.prompts import CHAT_TEMPLATE
 from medscope.records import Task, Text, Window
-from medscope.rewards import RewardSettings
-from medscope.training.ga_grpo import GAGRPOTrainer
 
 NO_GPU = "no CUDA GPU is visible to torch: nothing was checked and nothing was measured"
-Step = Callable[[], dict[str, float]]
 
 
 def seven_b(device: str) -> Policy:
@@ -73,16 +62,6 @@ def with_lora(model: Qwen2_5_VLForConditionalGeneration, images: Any, tokenizer:
     return policy
 
 
-def use_attention(policy: Policy, frames: str, text: str) -> None:
-    policy.base.model.visual.config._attn_implementation = frames
-    policy.base.model.language_model.config._attn_implementation = text
-
-
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def matmul_peak(device: str, size: int) -> float:
     """The best of ten products [size, size] x [size, size] in bfloat16, in 1e12 operations a second."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
@@ -94,113 +73,6 @@ def matmul_peak(device: str, size: int) -> float:
         synchronize(device)
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds[2:]) / 1e12
-
-
-def ours(policy: Policy, task: Task, budget: ToolBudget, group: int, device: str) -> Step:
-    """Our trainer's rollouts, loss and backward; features are made anew in every step."""
-    cuda = device == "cuda"
-    arguments = TrainingArguments(
-        tempfile.mkdtemp(), bf16=cuda, report_to=[], use_cpu=not cuda, remove_unused_columns=False
-    )
-    policy.cache_features = True
-    trainer = GAGRPOTrainer(policy, arguments, [task], FrameStore(), budget, group, 1.0, "binary", RewardSettings())
-    policy.model.activation_checkpointing_enable({"use_reentrant": False})
-    policy.model.train()
-
-    def step() -> dict[str, float]:
-        policy.forget_features()
-        start = time.perf_counter()
-        with trainer.compute_loss_context_manager():
-            experience = trainer.collect([task])
-            synchronize(device)
-            sampled = time.perf_counter()
-            loss = trainer.update_loss(experience, experience.tokens)
-        loss.backward()
-        synchronize(device)
-        done = time.perf_counter()
-        return {"rollout_s": sampled - start, "update_s": done - sampled, "tokens": float(experience.tokens)}
-
-    return step
-
-
-def stock_trl(policy: Policy, task: Task, budget: ToolBudget, group: int, device: str) -> Step:
-    """TRL's own generation, loss and backward for the very same prompt tokens, with torch's SDPA."""
-    cuda = device == "cuda"
-    use_attention(policy, "sdpa", "sdpa")
-    environment = ClinicalVideoEnvironment(FrameStore(), budget)
-    environment.reset(path=task.path)
-    rows = [{"prompt": opening(task.question, skim(environment), tools=False)}] * group
-    trainer = GRPOTrainer(
-        model=policy.model,
-        reward_funcs=lambda completions, **_: [float(len(str(c)) % 3) for c in completions],
-        args=GRPOConfig(
-            tempfile.mkdtemp(), per_device_train_batch_size=group, num_generations=group, beta=0.0,
-            scale_rewards="none", loss_type="bnpo", max_completion_length=budget.max_turn_tokens, report_to=[],
-            use_cpu=not cuda, bf16=cuda, gradient_checkpointing=True,
-        ),
-        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "?"}]}] * 64),
-        processing_class=policy.processor,
-    )  # fmt: skip
-    policy.processor.image_processor.do_resize = False
-    trainer.current_gradient_accumulation_steps = 1
-    theirs = trainer._tokenize_prompts([row["prompt"] for row in rows])[0]
-    assert theirs[0] == encode_prompt(policy, rows[0]["prompt"], tools=False).ids, "the prompts differ"
-    policy.model.train()
-
-    def step() -> dict[str, float]:
-        start = time.perf_counter()
-        batch = trainer._generate_and_score_completions(copy.copy(rows))
-        synchronize(device)
-        sampled = time.perf_counter()
-        with trainer.compute_loss_context_manager():
-            loss = trainer._compute_loss(policy.model, batch)
-        loss.backward()
-        synchronize(device)
-        done = time.perf_counter()
-        tokens = batch["completion_mask"].sum().item()
-        return {"rollout_s": sampled - start, "update_s": done - sampled, "tokens": float(tokens)}
-
-    return step
-
-
-class NoModules(nullcontext):
-    """Count for the whole model: torch's own tracker of modules fails on those without gradient."""
-
-    parents = ("Global",)
-
-
-def measured(step: Step, policy: Policy, peak: float, repeats: int, device: str) -> dict[str, float]:
-    """Medians over steps after one to warm up; its memory (GiB) at the highest; its share of the peak."""
-    found = []
-    reset_memory(device)
-    for repeat in range(repeats + 1):
-        set_seed(repeat)
-        policy.model.zero_grad()
-        start = time.perf_counter()
-        done = step()
-        found.append({"step_s": time.perf_counter() - start, **done})
-    row = {name: statistics.median(one[name] for one in found[1:]) for name in found[0]}
-    row["peak_gib"] = memory(device)
-    policy.model.zero_grad()
-    counter = FlopCounterMode(display=False)
-    counter.mod_tracker = NoModules()
-    with counter:
-        step()
-    row["tokens_per_s"] = row["tokens"] / row["step_s"]
-    return row | {"share": counter.get_total_flops() / row["step_s"] / (peak * 1e12)}
-
-
-def reset_memory(device: str) -> None:
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        reset_peak_memory()
-
-
-def memory(device: str) -> float:
-    return torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else peak_memory()
 
 
 def steps(options: argparse.Namespace, peak: float) -> list[dict[str, Any]]:

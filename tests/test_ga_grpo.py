@@ -1,11 +1,10 @@
-"""GA-GRPO's update: equal to the plain path and to stock TRL, however it is cut, in memory linear in the prompt."""
+"""GA-GRPO's update: equal to the plain path and to stock TRL; its dynamic sampling, log, and gap to sampling."""
 
 import math
 
 import pytest
 import torch
 from datasets import Dataset
-from torch.utils._python_dispatch import TorchDispatchMode
 from training_tasks import window_tasks
 from transformers import TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
@@ -16,11 +15,10 @@ from medscope.environment import ClinicalVideoEnvironment
 from medscope.environment.grammar import call_text
 from medscope.records import ToolCall
 from medscope.rewards import Reward, RewardSettings
-from medscope.training import packed, update
+from medscope.training import update
 from medscope.training.experience import Experience
 from medscope.training.ga_grpo import RESAMPLINGS, GAGRPOTrainer, modulated_advantages
-from medscope.training.packed import completion_mask, packed_attention
-from medscope.training.update import completion_logps, policy_loss, token_logps
+from medscope.training.update import completion_logps, policy_loss
 
 GROUP = 4
 
@@ -93,90 +91,6 @@ def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(
     assert shared.item() == pytest.approx(plain.item(), abs=1e-5)
     assert shared_gradient.norm().item() == pytest.approx(gradient(policy).norm().item(), rel=1e-5)
     torch.testing.assert_close(shared_gradient, gradient(policy), atol=1e-5, rtol=1e-3)
-
-
-def test_in_a_packed_group_a_completion_sees_the_prompt_and_itself():
-    assert completion_mask(2, [1, 2]).int().tolist() == [
-        [1, 1, 1, 0, 0],
-        [1, 1, 0, 1, 0],
-        [1, 1, 0, 1, 1],
-    ]
-
-
-def packed_values(lengths, monkeypatch, elements):
-    """Output and gradient of the attention of a packed group in float64, completions cut by `elements`."""
-    monkeypatch.setattr(packed, "MASK_ELEMENTS", elements)
-    torch.manual_seed(0)
-    query = torch.randn(1, 4, sum(lengths), 8, dtype=torch.float64, requires_grad=True)
-    key, value = (torch.randn(1, 2, sum(lengths), 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    output, _ = packed_attention(None, query, key, value, None, 0.3, packed_lengths=lengths)
-    output.square().sum().backward()
-    return output, query.grad, key.grad, value.grad
-
-
-def test_packed_attention_equals_one_masked_softmax_however_completions_are_cut(monkeypatch):
-    lengths = [5, 2, 3, 1, 4]
-    whole = packed_values(lengths, monkeypatch, 1 << 25)
-    for elements in (1, 40, 100):
-        for one, other in zip(packed_values(lengths, monkeypatch, elements), whole, strict=True):
-            torch.testing.assert_close(one, other)
-    torch.manual_seed(0)
-    query = torch.randn(1, 4, 15, 8, dtype=torch.float64)
-    key, value = (torch.randn(1, 2, 15, 8, dtype=torch.float64).repeat_interleave(2, 1) for _ in range(2))
-    part = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths))
-    seen = ((part[None] == 0) | (part[None] == part[:, None])).tril()
-    scores = (0.3 * query @ key.transpose(2, 3)).masked_fill(~seen, -torch.inf)
-    torch.testing.assert_close(whole[0], (scores.softmax(-1) @ value).transpose(1, 2))
-
-
-class Largest(TorchDispatchMode):
-    """The number of elements of the largest tensor that any operation returns."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
-
-
-def test_attention_of_a_packed_group_needs_memory_linear_in_the_prompt():
-    largest = {}
-    for prompt in (2000, 4000):
-        lengths = [prompt, 20, 30, 10]
-        query = torch.randn(1, 2, sum(lengths), 8, requires_grad=True)
-        with Largest() as seen:
-            packed_attention(None, query, query, query, None, 1.0, packed_lengths=lengths)[0].sum().backward()
-        largest[prompt] = seen.elements
-    assert largest[4000] < 2.1 * largest[2000] and largest[4000] < 4000 * 100  # a mask of all would be 4060^2
-
-
-def test_logits_in_chunks_give_the_same_values_and_gradient_and_are_not_kept(monkeypatch):
-    torch.manual_seed(0)
-    tokens, vocabulary = 60, 1000
-    head = torch.nn.Linear(8, vocabulary, bias=False)
-    hidden, targets = torch.randn(tokens, 8, requires_grad=True), torch.randint(0, vocabulary, (tokens,))
-
-    def measured(elements):
-        monkeypatch.setattr(update, "LOGIT_ELEMENTS", elements)
-        kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
-            logps, entropy = token_logps(head, hidden, targets, 0.7, [3, 5])
-            size = max(kept)
-        gradients = torch.autograd.grad((logps * torch.arange(tokens)).sum(), [hidden, head.weight])
-        return (logps, entropy, *gradients), size
-
-    whole, whole_size = measured(tokens * vocabulary)
-    parts, parts_size = measured(7 * vocabulary)
-    for one, other in zip(parts, whole, strict=True):
-        torch.testing.assert_close(one, other)
-    assert whole_size == tokens * vocabulary and parts_size <= 8 * vocabulary  # the weights of the head
-    plain = (head(hidden) / 0.7).index_fill(-1, torch.tensor([3, 5]), -1e30)
-    distribution = torch.distributions.Categorical(logits=plain)
-    torch.testing.assert_close(whole[0], distribution.log_prob(targets))
-    torch.testing.assert_close(whole[1], distribution.entropy())
 
 
 def test_the_vision_tower_sees_every_frame_of_a_group_once(policy, rollouts):
