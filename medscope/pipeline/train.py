@@ -64,7 +64,7 @@ def make_suite(
 
 
 def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
-    """Stage I: a tiny or pretrained model, taught on recall, places, captions and then frames, becomes `warm_up`.
+    """Stage I: a tiny or pretrained model, taught from words to frames, part by part, becomes checkpoint `warm_up`.
 
     Returns the log of every part; an empty one of a part without steps.
     """
@@ -81,6 +81,7 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
         ("recall", p["recall_steps"], 4 * p["batch_size"]),
         ("places", p["place_steps"], 4 * p["batch_size"]),
         ("captions", p["caption_steps"], 2 * p["batch_size"]),
+        ("glimpses", p["glimpse_steps"], 2 * p["batch_size"]),
         ("frames", p["steps"], p["batch_size"]),
     ):
         training, held_out = map(build.fitting, warm_up_records(suite, part))

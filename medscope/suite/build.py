@@ -17,8 +17,9 @@ from medscope.records import Split
 from medscope.sources.source import Source
 from medscope.suite.captions import captions
 from medscope.suite.free_text import free_text_tasks
+from medscope.suite.glimpses import glimpse_examples
 from medscope.suite.nested_tasks import is_nested, nested_tasks, outline
-from medscope.suite.recall import recall_examples
+from medscope.suite.recall import recall_examples, told_words
 from medscope.suite.search_warm_up import LATEST_SECOND, search_examples
 from medscope.suite.splits import SHARES, assign_splits
 from medscope.suite.suite import Suite
@@ -38,6 +39,7 @@ def build_suite(
     skims_per_question: int = 2,
     captioned: int = 0,
     recalled: int = 0,
+    glimpses_per_video: int = 0,
     looks_per_question: int = 1,
     questions_per_video: int = 8,
     free_text_per_video: int = 2,
@@ -49,9 +51,10 @@ def build_suite(
     """Caption, ask, verify and teach; write the suite to `folder`. Returns why how many trajectories were rejected.
 
     Closed tasks: all of warm-up and eval, at most `questions_per_video` per video of sft and rl. Free-text tasks: all
-    of eval, at most `free_text_per_video` of sft. Trajectories are made for sft, warm-up examples (of frames, and
-    `captioned` of captions, `recalled` of recall) for warm-up. Videos without a published split are assigned one by
-    `shares`. Several processes share what needs frames, and the first one writes; the suite is the same.
+    of eval, at most `free_text_per_video` of sft. Trajectories are made for sft; warm-up examples for warm-up: of
+    frames, `captioned` of captions, `recalled` of recall, `glimpses_per_video`. Videos without a published split are
+    assigned one by `shares`. Several processes share what needs frames, and the first one writes; the suite is the
+    same.
     """
     drawn = gathered(list(source.recordings()) if is_first_process() else None)[0]
     recordings = assign_splits(drawn, shares, seed)
@@ -82,8 +85,9 @@ def build_suite(
             for words in (True, False)
         )
         examples = [told[i] for i in sorted(np.random.default_rng([seed, 11]).permutation(len(told))[:captioned])]
-        names = vocabulary(recording for recording in recordings if recording.split == "warm_up")
-        examples += recall_examples(recalled, names, LATEST_SECOND, seed)
+        shown_first = [recording for recording in recordings if recording.split == "warm_up"]
+        examples += recall_examples(recalled, told_words(shown_first), LATEST_SECOND, seed)
+        examples += glimpse_examples(shown_first, glimpses_per_video, budget, LATEST_SECOND, seed)
         examples += shown
     else:
         words = vocabulary(recording for recording in recordings if recording.split == "warm_up")

@@ -1,22 +1,33 @@
-"""Lessons of recall: a look in words, and each word that it shows asked again for its place.
+"""Lessons of recall: a storyline in words, and each word that it tells asked again for its place.
 
 This is multi-query associative recall (Arora et al. 2023, "Zoology"). In a teacher's turn most seconds can be copied in
 the order of the frames, so that few tokens of it ask for the second *of a word*, and a model of random weights does not
 learn from so few. Here every second does. In half of the lessons (`RECALL`) every frame shows another word and the
 second is asked alone; in the others (`PLACES`) a word lasts for some frames and its place is asked as a teacher's
-thought writes it. A model learns the second kind after the first, and neither of them soon from both at once.
+thought writes it. A model learns the second kind after the first, and neither of them soon from both at once. The
+storyline stands in the question, as a thought would tell it: from captions the model would learn to look for another
+pattern than that of its own thoughts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from medscope.records import WarmUpExample
-from medscope.suite.teachers.thoughts import Run, place, think
+from medscope.records import Recording, WarmUpExample
+from medscope.suite.nested_tasks import EVENT, LEVEL
+from medscope.suite.teachers.thoughts import Run, place, story, think
 
 RECALL, PLACES = "recall", "places"  # collections of these examples
-FEWEST_WORDS, MOST_WORDS, MOST_FRAMES = 2, 10, 4  # words of a lesson; frames of a word that lasts
+FEWEST_WORDS, MOST_WORDS, MOST_FRAMES = 2, 8, 4  # words of a lesson; frames of a word that lasts
 STEPS = (1.0, 1.3, 2.0, 4.0, 7.0, 13.0, 30.0)  # seconds between frames
+
+
+def told_words(recordings: Iterable[Recording]) -> list[str]:
+    """What a thought may tell: the labels, and the attributes of events. Sorted."""
+    intervals = [interval for recording in recordings for interval in recording.intervals]
+    described = [interval.attributes for interval in intervals if interval.attributes.get(LEVEL) == EVENT]
+    told = {value for attributes in described for name, value in attributes.items() if name != LEVEL}
+    return sorted(told | {interval.label for interval in intervals})
 
 
 def recall_examples(count: int, names: Sequence[str], latest_second: int, seed: int) -> list[WarmUpExample]:
@@ -45,11 +56,10 @@ def _lesson(
     return WarmUpExample(
         video="",
         path="",
-        question="find " + " ".join(words[number] for number in order),
-        seconds=tuple(seconds[:-1]),
+        question=f"find {' '.join(words[number] for number in order)} | {story(found, seconds[-1])}",
+        seconds=(),
         max_pixels=0,
         end=seconds[-1],
         turn=think(*parts),
-        captions=tuple(run.label for run in found for _ in run.seconds),
         collection=PLACES if lasting else RECALL,
     )

@@ -157,7 +157,10 @@ def _example(
 
 
 def warm_up_blocks(example: WarmUpExample, store: FrameStore) -> Blocks:
-    """The frames of an example, or captions in the place of frames, as they open a dialogue."""
+    """The frames of an example, or captions in the place of frames, as they open a dialogue; none of either if it
+    has no seconds."""
+    if not example.seconds:
+        return []
     end = {"type": "text", "text": f" end {example.end:g}s"}
     if not example.captions:
         seconds = list(example.seconds)

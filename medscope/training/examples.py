@@ -20,6 +20,7 @@ from medscope.environment.environment import skim, step
 from medscope.environment.prompts import opening
 from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Trajectory, WarmUpExample
+from medscope.suite.glimpses import GLIMPSES
 from medscope.suite.lazy import pick
 from medscope.suite.recall import PLACES, RECALL
 from medscope.suite.suite import Suite, evenly
@@ -158,14 +159,17 @@ class LazyExamples(Generic[Record]):
 
 
 def warm_up_records(suite: Suite, part: str) -> tuple[Sequence[WarmUpExample], Sequence[WarmUpExample]]:
-    """The warm-up examples of a part, `recall`, `places`, `captions` or `frames`: for training, and held out."""
+    """The warm-up examples of a part: for training, and held out.
+
+    Parts are `recall`, `places`, `captions`, `glimpses` and `frames`.
+    """
     found = [(n, e.video) for n, e in enumerate(suite.warm_up_examples) if _part(e) == part]
     sources = [video or number for number, (_, video) in enumerate(found)]
     return hold_out(pick(suite.warm_up_examples, [number for number, _ in found]), sources)
 
 
 def _part(example: WarmUpExample) -> str:
-    if example.collection in (RECALL, PLACES):
+    if example.collection in (RECALL, PLACES, GLIMPSES):
         return example.collection
     return "captions" if example.captions else "frames"
 

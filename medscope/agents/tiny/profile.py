@@ -42,7 +42,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGe
     )  # fmt: skip
     model = Qwen2_5_VLForConditionalGeneration(config)
     draw_numbers(model, ids)
-    look_back(model, offsets=(1, 2))
+    look_back(model, offsets=(1, 2, 3))
     return model
 
 
@@ -64,7 +64,7 @@ def look_back(model: Qwen2_5_VLForConditionalGeneration, offsets: Sequence[int])
 
     A pretrained model has such heads, and copying what follows an earlier word is built on them. Attention by position
     alone is the product of the biases of q and k. Both start at zero, where neither has a gradient, so that a short
-    training does not find it (tests/test_tiny_policy.py). The biases lie on the fastest rotary pairs: q is k, turned by
+    training does not find it (tests/test_tiny_start.py). The biases lie on the fastest rotary pairs: q is k, turned by
     the offset. The weights of these rows start small, so that content does not drown position.
     """
     attention = model.model.language_model.layers[0].self_attn
@@ -72,8 +72,12 @@ def look_back(model: Qwen2_5_VLForConditionalGeneration, offsets: Sequence[int])
     angles = theta ** (-torch.arange(LOOKING_PAIRS) / half)
     rows = torch.cat([torch.arange(LOOKING_PAIRS), torch.arange(LOOKING_PAIRS) + half])
     with torch.no_grad():
-        attention.k_proj.weight[rows] *= CONTENT
-        attention.k_proj.bias[rows] = LOOKING * torch.cat([torch.ones(LOOKING_PAIRS), torch.zeros(LOOKING_PAIRS)])
+        for head in range(-(-len(offsets) // attention.num_key_value_groups)):
+            of_head = rows + head * attention.head_dim
+            attention.k_proj.weight[of_head] *= CONTENT
+            attention.k_proj.bias[of_head] = LOOKING * torch.cat(
+                [torch.ones(LOOKING_PAIRS), torch.zeros(LOOKING_PAIRS)]
+            )
         for head, offset in enumerate(offsets):
             of_head = rows + head * attention.head_dim
             attention.q_proj.weight[of_head] *= CONTENT
