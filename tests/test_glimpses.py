@@ -30,7 +30,7 @@ def examples(recording):
 def told(example):
     """What the turn tells: words and the second of every frame, on the video's own clock."""
     text = example.turn.removeprefix("<think>").removesuffix("</think>")
-    return [(words, int(second) - example.time_offset) for words, second in re.findall(r"([a-z][a-z ]*?) (\d+)", text)]
+    return [(words, int(second) - example.time_offset) for words, second in re.findall(r"([a-z][a-z ]*?) (\d+)s", text)]
 
 
 def test_every_frame_is_told_by_its_innermost_label(examples, recording):

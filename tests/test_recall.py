@@ -19,7 +19,7 @@ def read(example):
     """The words asked for, and what the storyline says: a word and a second for every frame, the last word is `end`."""
     asked, told = example.question.removeprefix("find ").split(" | ")
     told = told.split()
-    return asked.split(), list(zip(told[::2], map(float, told[1::2]), strict=True))
+    return asked.split(), list(zip(told[::2], (float(second.rstrip("s")) for second in told[1::2]), strict=True))
 
 
 def test_a_turn_gives_the_second_of_every_word_in_the_order_of_the_question(examples):

@@ -1,4 +1,4 @@
-"""How the tiny model starts: three heads look back by position, and numbers are sums of their digits."""
+"""How the tiny model starts: two heads look back by position, and numbers are sums of their digits."""
 
 import torch
 
@@ -7,16 +7,17 @@ from medscope.agents.policy import tiny_policy
 LENGTH = 40  # tokens
 
 
-def test_three_heads_of_the_first_layer_look_one_to_three_tokens_back():
+def test_two_heads_of_the_first_layer_look_one_and_two_tokens_back():
     policy = tiny_policy(seed=0)
     policy.model.set_attn_implementation("eager")
     ids = torch.randint(len(policy.tokenizer), (1, LENGTH), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         output = policy.model.model.language_model(input_ids=ids, output_attentions=True)
     first_layer = output.attentions[0][0]  # heads x queries x keys
-    for head, offset in ((0, 1), (1, 2), (2, 3)):
+    for head, offset in ((0, 1), (1, 2)):
         assert first_layer[head].diagonal(-offset).min() > 0.9
-    assert max(first_layer[3].diagonal(-offset).mean() for offset in (1, 2, 3)) < 0.3  # a drawn head
+    for head in (2, 3):  # drawn heads, as every pretrained model starts
+        assert first_layer[head].diagonal(-1).mean() < 0.3
 
 
 def test_a_number_is_the_sum_of_its_digits():

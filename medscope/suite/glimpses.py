@@ -48,7 +48,7 @@ def _example(
         seconds = sorted(_drawn(recording, events, budget.crop_frames, rng))
         labels = [seen(recording, second, innermost=True) or "" for second in seconds]
     offset = int(rng.integers(max(0, latest_second - int(recording.duration)) + 1))
-    told = " ".join(f"{label} {second + offset}" for label, second in zip(labels, seconds, strict=True))
+    told = " ".join(f"{label} {second + offset}s" for label, second in zip(labels, seconds, strict=True))
     return WarmUpExample(
         video=recording.video,
         path=recording.path,

@@ -5,8 +5,7 @@ the order of the frames, so that few tokens of it ask for the second *of a word*
 learn from so few. Here every second does. In half of the lessons (`RECALL`) every frame shows another word and the
 second is asked alone; in the others (`PLACES`) a word lasts for some frames and its place is asked as a teacher's
 thought writes it. A model learns the second kind after the first, and neither of them soon from both at once. The
-storyline stands in the question, as a thought would tell it: from captions the model would learn to look for another
-pattern than that of its own thoughts.
+storyline stands in the question, as a thought would tell it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,7 +51,7 @@ def _lesson(
     for word, length in zip(words, lengths, strict=True):
         found.append(Run(word, tuple(next(shown) for _ in range(length))))
     order = [int(number) for number in rng.permutation(len(words))]
-    parts = (str(place(found, n, seconds[-1])) if lasting else str(found[n]) for n in order)
+    parts = (str(place(found, n, seconds[-1])) if lasting else f"{found[n].label} {found[n].first:g}" for n in order)
     return WarmUpExample(
         video="",
         path="",

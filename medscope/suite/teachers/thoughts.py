@@ -1,8 +1,8 @@
 """What a scripted teacher sees in frames, and how it says it: runs of equal labels with their seconds.
 
-A thought is plain, so that a tiny model can learn it: `find dissection bleeding | incision 0 incision 20 dissection 40
-dissection 60 suturing 80 end 100 | dissection 20 40 80 | look`. It tells every frame: each word of it then depends on
-one frame alone. Where a thought told each run of like frames once, the model had to find where the next run begins, and
+A thought is plain, so that a tiny model can learn it: `find dissection bleeding | incision 0s incision 20s dissection
+40s dissection 60s suturing 80s end 100s | dissection 20 40 80 | look`. It tells every frame, in the format in which the
+frames' seconds are shown: each word of it then depends on one frame alone. Where a thought told each run of like frames once, the model had to find where the next run begins, and
 learned it far more slowly. All times are seconds.
 """
 
@@ -32,7 +32,7 @@ class Run:
         return self.seconds[-1]
 
     def __str__(self) -> str:
-        return " ".join(f"{self.label} {second:g}" for second in self.seconds)
+        return " ".join(f"{self.label} {second:g}s" for second in self.seconds)
 
 
 def going_on(recording: Recording, second: float) -> list[Interval]:
@@ -101,7 +101,7 @@ def numbers(found: Sequence[Run], labels: Sequence[str]) -> Iterator[int]:
 
 def story(found: Sequence[Run], end: float) -> str:
     """A skim in words: every frame's label with its second, and where the video ends."""
-    return f"{told(found)} end {end:g}"
+    return f"{told(found)} end {end:g}s"
 
 
 def told(found: Sequence[Run]) -> str:
