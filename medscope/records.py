@@ -147,6 +147,7 @@ class WarmUpExample:
     time_offset: float = 0.0
     captions: tuple[str, ...] = ()
     collection: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True)

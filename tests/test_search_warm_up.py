@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore, ToolBudget
 from medscope.environment.grammar import find_tool_call, parse_answer
 from medscope.records import Recording, WarmUpExample
@@ -14,6 +15,7 @@ from medscope.sources.rendered.questions import LANGUAGE
 from medscope.suite.nested_tasks import nested_tasks
 from medscope.suite.search_warm_up import LATEST_SECOND, search_examples
 from medscope.suite.warm_up import warm_up_blocks
+from medscope.training.examples import warm_up_example
 
 BUDGET = ToolBudget(max_calls=6, skim_frames=16, skim_pixels=784, crop_frames=12, crop_pixels=3136, frame_pixels=7056)
 
@@ -27,8 +29,10 @@ def recording(tmp_path_factory) -> Recording:
 
 
 def shown_numbers(example: WarmUpExample) -> set[int]:
-    """The seconds that the dialogue shows, as its text says them."""
-    text = "".join(block["text"] for block in warm_up_blocks(example, FrameStore()) if block["type"] == "text")
+    """The seconds that the dialogue shows or gives, as its text says them."""
+    text = example.given + "".join(
+        block["text"] for block in warm_up_blocks(example, FrameStore()) if block["type"] == "text"
+    )
     return {int(number) for number in re.findall(r"\d+", text)}
 
 
@@ -41,9 +45,24 @@ def test_every_second_of_a_turn_was_shown(recording, captioned):
     assert any(example.end > recording.duration for example in examples)  # some count on a clock of their own
     for example in examples:
         assert {int(n) for n in re.findall(r"\d+", example.turn)} <= shown_numbers(example)
-        assert bool(example.captions) == captioned
+        assert bool(example.captions or example.given) == captioned and not (example.captions and example.given)
         assert max(shown_numbers(example)) <= LATEST_SECOND
         assert (find_tool_call(example.turn) is None) == (parse_answer(example.turn) is not None)
+
+
+def test_where_the_storyline_is_given_its_place_is_taught_and_nothing_else_tells_it(recording):
+    tasks = nested_tasks(recording, LANGUAGE, np.random.default_rng(0))
+    store = FrameStore()
+    examples = search_examples(tasks, {recording.video: recording}, store, BUDGET, True, 1, 9, seed=0)
+    given = [example for example in examples if example.given]
+    assert 0.3 * len(examples) < len(given) < 0.7 * len(examples)
+    policy = tiny_policy(seed=0)
+    for example in given:
+        assert example.seconds == () and example.turn.startswith(example.given) and example.given.endswith("s |")
+        prompt, head, taught = warm_up_example(policy, example, store).spans
+        assert not head.assistant and policy.tokenizer.decode(head.ids) == example.given
+        assert taught.assistant and policy.tokenizer.decode(taught.ids).startswith(" ")
+        assert not re.search(r"\d+s", policy.tokenizer.decode(prompt.ids))
 
 
 def test_a_caption_tells_the_attributes_at_the_resolution_of_a_frame(recording):

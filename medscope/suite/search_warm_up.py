@@ -2,6 +2,9 @@
 
 A look is the skim, a crop or a frame; the turn behind it is the teacher's. It is kept where all seconds that it names
 were shown. Captioned examples show words in the place of frames: to copy a second is learned first from text alone.
+
+In half of them the storyline itself is given, and no caption. From captions alone a model learns to read the place that
+it looks for off the captions, which frames do not have, and not off its own storyline.
 """
 
 import re
@@ -18,6 +21,8 @@ from medscope.suite.tasks import GROUNDING
 from medscope.suite.teachers.searching import SearchingTeacher
 from medscope.suite.teachers.thoughts import NOTHING, going_on, seen
 
+STORY = re.compile(r"<think>(find [^|]*\| )?[^|]*\d+s \|")  # the turn up to the end of its storyline
+GIVEN = 0.5  # share of the captioned examples in which the storyline is given
 OWN_CLOCK = 0.5  # share of the examples that count on a clock of their own: seconds are read, not remembered
 LATEST_SECOND = 1290  # of an example's clock
 
@@ -55,18 +60,23 @@ def search_examples(
             if {int(named) for named in re.findall(r"\d+", turn)} <= {*map(int, seconds), int(end)}:
                 latest = max(0, LATEST_SECOND - int(end))
                 offset = int(rng.integers(0, latest + 1)) if rng.random() < OWN_CLOCK else 0
-                words = tuple(_caption(task, recording, s, max_pixels, budget) for s in seconds) if captioned else ()
+                turn = _later(turn, offset)
+                story = STORY.match(turn) if captioned and rng.random() < GIVEN else None
+                words: tuple[str, ...] = ()
+                if captioned and not story:
+                    words = tuple(_caption(task, recording, s, max_pixels, budget) for s in seconds)
                 example = WarmUpExample(
                     video="" if captioned else task.video,
                     path="" if captioned else task.path,
                     question=task.question,
-                    seconds=tuple(second + captioned * offset for second in seconds),
+                    seconds=() if story else tuple(second + captioned * offset for second in seconds),
                     max_pixels=0 if captioned else max_pixels,
                     end=end + offset,
-                    turn=_later(turn, offset),
+                    turn=turn,
                     time_offset=0 if captioned else offset,
                     captions=words,
                     collection=task.collection,
+                    given=story[0] if story else "",
                 )
                 examples.append(example)
     return examples

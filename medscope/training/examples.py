@@ -8,6 +8,7 @@ Selecting, holding out and shuffling need no frame.
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -32,6 +33,15 @@ HELD_OUT_EVERY = 20  # every 20th video of a split (or captioned example) is hel
 MOST_HELD_OUT = 320  # examples; the curves need no more
 CLIP_SECONDS = 30  # a video of at most so many seconds is a clip
 TOKEN_BYTES = 8
+# The parts of the warm-up, in order, and the kinds of examples in each. Told ones keep alive in the glimpses what they
+# taught with the captions.
+PARTS = {
+    RECALL: {RECALL},
+    PLACES: {PLACES},
+    "captions": {"captions", "told"},
+    GLIMPSES: {GLIMPSES, "told"},
+    "frames": {"frames"},
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +62,14 @@ class Example:
 
 
 def warm_up_example(policy: Policy, example: WarmUpExample, store: FrameStore) -> Example:
-    """A warm-up example: its frames (or captions) and question, then the teacher's turn."""
+    """A warm-up example: its frames or captions and question, then the teacher's turn. What is given bears no loss."""
     messages = opening(example.question, warm_up_blocks(example, store), tools=False)
-    return Example((encode_prompt(policy, messages, tools=False), encode_turn(policy, example.turn)))
+    prompt, turn = encode_prompt(policy, messages, tools=False), encode_turn(policy, example.turn)
+    if not example.given:
+        return Example((prompt, turn))
+    alike = zip(encode_turn(policy, example.given).ids, turn.ids, strict=False)
+    given = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], alike))
+    return Example((prompt, TokenSpan(turn.ids[:given]), TokenSpan(turn.ids[given:], assistant=True)))
 
 
 def trajectory_example(policy: Policy, trajectory: Trajectory, environment: ClinicalVideoEnvironment) -> Example:
@@ -159,19 +174,16 @@ class LazyExamples(Generic[Record]):
 
 
 def warm_up_records(suite: Suite, part: str) -> tuple[Sequence[WarmUpExample], Sequence[WarmUpExample]]:
-    """The warm-up examples of a part: for training, and held out.
-
-    Parts are `recall`, `places`, `captions`, `glimpses` and `frames`.
-    """
-    found = [(n, e.video) for n, e in enumerate(suite.warm_up_examples) if _part(e) == part]
+    """The warm-up examples of one of the PARTS: for training, and held out."""
+    found = [(n, e.video) for n, e in enumerate(suite.warm_up_examples) if _kind(e) in PARTS[part]]
     sources = [video or number for number, (_, video) in enumerate(found)]
     return hold_out(pick(suite.warm_up_examples, [number for number, _ in found]), sources)
 
 
-def _part(example: WarmUpExample) -> str:
+def _kind(example: WarmUpExample) -> str:
     if example.collection in (RECALL, PLACES, GLIMPSES):
         return example.collection
-    return "captions" if example.captions else "frames"
+    return "told" if example.given else "captions" if example.captions else "frames"
 
 
 def trajectory_records(trajectories: Sequence[Trajectory]) -> tuple[Sequence[Trajectory], Sequence[Trajectory]]:
