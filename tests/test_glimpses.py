@@ -64,7 +64,7 @@ def test_clocks_end_in_time_and_short_videos_have_none(examples, recording):
     assert not glimpse_examples([recording], 4, ToolBudget(crop_frames=1000), LATEST, seed=0)
 
 
-def test_lessons_say_labels_and_attributes_of_events_alone(recording):
+def test_recall_asks_for_labels_and_attributes_of_events_alone(recording):
     words = set(told_words([recording]))
     assert words.isdisjoint({"phase", "step", "event", "camera", "eye", "lumen", "joint", "bladder"})
     assert {interval.label for interval in recording.intervals} <= words

@@ -1,4 +1,4 @@
-"""Lessons of recall: every second is asked by its word, and none can be guessed from the order of the frames."""
+"""Examples of recall: every second is asked by its word, and none can be guessed from the order of the frames."""
 
 from itertools import pairwise
 
@@ -54,5 +54,5 @@ def test_the_order_of_the_question_is_not_that_of_the_frames(examples):
     assert alike < len(examples) / 3
 
 
-def test_too_few_words_make_no_lesson():
+def test_too_few_words_make_no_example():
     assert recall_examples(5, NAMES[: FEWEST_WORDS - 1], LATEST, seed=0) == []

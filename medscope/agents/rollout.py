@@ -33,7 +33,7 @@ STRAGGLERS = 2  # a turn ends for the others once at most one rollout in so many
 class Rollout:
     """One dialogue: its environment, the trace of what was executed, and its spans (what was said and seen) in order.
 
-    The last span is the turn that the model is speaking, or its last one. The environment may have been reset for
+    The last span is the turn that the model is writing, or its last one. The environment may have been reset for
     another task since; `trace` stays.
     """
 
@@ -183,23 +183,23 @@ def _generate_turn(policy: Policy, batch: RolloutBatch, temperature: float, max_
     Once few still speak they become a batch of their own, and the others get their responses.
     """
     suppressed = torch.tensor(policy.suppressed_tokens, device=policy.device)
-    speaking = list(range(len(batch.rollouts)))
-    while len(speaking) * STRAGGLERS > len(batch.rollouts):
+    active = list(range(len(batch.rollouts)))
+    while len(active) * STRAGGLERS > len(batch.rollouts):
         logits = policy.base.lm_head(batch.context.extend(batch.fed)[:, -1]).float()
         logps = torch.log_softmax(logits.index_fill(-1, suppressed, -torch.inf) / (temperature or 1.0), dim=-1)
         tokens = logps.argmax(-1) if temperature == 0 else torch.multinomial(logps.exp(), 1)[:, 0]
         token_logps, sampled = logps.gather(-1, tokens[:, None])[:, 0].tolist(), tokens.tolist()
         batch.fed = [TokenSpan([]) for _ in batch.rollouts]
-        for row in list(speaking):
+        for row in list(active):
             turn, token = batch.rollouts[row].spans[-1], sampled[row]
             turn.ids.append(token)
             batch.rollouts[row].logps.append(token_logps[row])
             if token == policy.turn_end or len(turn.ids) == max_turn_tokens:
-                speaking.remove(row)  # its last token is fed with the response
+                active.remove(row)  # its last token is fed with the response
             else:
                 batch.fed[row] = TokenSpan([token])
-    done = [row for row in range(len(batch.rollouts)) if row not in speaking]
-    stragglers = [batch.select(speaking, [batch.fed[row] for row in speaking])] if speaking else []
+    done = [row for row in range(len(batch.rollouts)) if row not in active]
+    stragglers = [batch.select(active, [batch.fed[row] for row in active])] if active else []
     return stragglers + _respond(policy, batch, done, max_turn_tokens)
 
 

@@ -117,11 +117,11 @@ class VLLMEngine:
             detokenize=False,
         )
         self._hand_over(policy)
-        rollouts = speaking = open_rollouts(policy, tasks, environments, num_generations, True, max_turn_tokens)
-        while speaking:
-            prompts = [self._prompt(policy, rollout) for rollout in speaking]
+        rollouts = active = open_rollouts(policy, tasks, environments, num_generations, True, max_turn_tokens)
+        while active:
+            prompts = [self._prompt(policy, rollout) for rollout in active]
             outputs = self.llm.generate(prompts, sampling, lora_request=self.adapter, use_tqdm=False)
-            for rollout, output in zip(speaking, outputs, strict=True):
+            for rollout, output in zip(active, outputs, strict=True):
                 if output.prompt_token_ids != rollout.prompt.ids + rollout.completion:
                     raise RuntimeError("vLLM lays the frames of a dialogue out in another way than the policy")
                 sampled = output.outputs[0]
@@ -129,7 +129,7 @@ class VLLMEngine:
                 rollout.logps += [
                     found[token].logprob for token, found in zip(sampled.token_ids, sampled.logprobs, strict=True)
                 ]
-            speaking = [r for r in speaking if environment_step(policy, r, max_turn_tokens) is not None]
+            active = [r for r in active if environment_step(policy, r, max_turn_tokens) is not None]
         return rollouts
 
     def _prompt(self, policy: Policy, rollout: Rollout) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from medscope.metrics import evidence_precision, evidence_recall, evidence_windo
 from medscope.records import Evidence, Timestamp, Window
 from medscope.rewards import H0, turns_format_reward
 
-Scores = dict[str, float | list[float] | None]
+Scores = dict[str, float | list[float] | None]  # metric -> value, metric_ci -> [low, high]
 Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
 MISSED = 0.3  # a crop with less IoU that does not contain the evidence is at the wrong window
 LEAST_ORACLE, MOST_BLIND = 0.7, 0.25  # VQA accuracy: an eval set on which claims hold can be answered, and not blindly

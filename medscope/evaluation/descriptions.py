@@ -17,10 +17,10 @@ from medscope.evaluation.predictions import Prediction, by_set
 from medscope.evaluation.statistics import bootstrap_interval
 from medscope.evaluation.text_metrics import RATINGS, ngram_scores, rate
 from medscope.records import Task
+from medscope.suite.free_text import FROM_THE_SKIM
 from medscope.suite.suite import evenly
 
 DESCRIBED = ("full", "fine")  # the kinds that the judge rates
-FROM_THE_SKIM = ("full", "temporal")  # the kinds that are taught, and asked, without tools
 
 
 def free_text_groups(tasks: Sequence[Task], most: int | None, tools: bool) -> list[list[Task]]:

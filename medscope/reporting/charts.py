@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from medscope.evaluation.audit import reliability, risk_coverage
+from medscope.evaluation.benchmark import Table
 from medscope.evaluation.predictions import Prediction
 from medscope.reporting.pictures import save
 
-Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
 SHOWN = ("evidence_miou", "tg_r70", "vqa_acc", "accuracy")
 BLUE = "#4477aa"
 RADAR = {

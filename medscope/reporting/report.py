@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medscope.evaluation.benchmark import valid_sets
+from medscope.evaluation.benchmark import Table, valid_sets
 from medscope.reporting.markdown import (
     TEXT_COLUMNS,
     arms_table,
@@ -46,7 +46,6 @@ STUDY = (
     "{delta:g} is left."
 )
 HACKING = "Mean reward that predictions would gain if calls were replaced, by form of R_crop (where it applies):"
-Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
 
 
 def stage_cost() -> dict[str, dict[str, Any]]:

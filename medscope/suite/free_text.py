@@ -11,7 +11,7 @@ from medscope.suite.captions import summary
 from medscope.suite.tasks import ask, make_task
 
 FREE_TEXT_KINDS = ("full", "fine", "temporal", "perception")
-FROM_THE_SKIM = ("full", "temporal")
+FROM_THE_SKIM = ("full", "temporal")  # the kinds that are taught, and asked, without tools
 
 
 def free_text_tasks(recording: Recording, language: Language, rng: np.random.Generator) -> list[Task]:

@@ -1,8 +1,8 @@
-"""Lessons of recall: a storyline in words, and each word that it tells asked again for its place.
+"""Examples of recall: a storyline in words, and each word that it tells asked again for its place.
 
 This is multi-query associative recall (Arora et al. 2023, "Zoology"). In a teacher's turn most seconds can be copied in
 the order of the frames, so that few tokens of it ask for the second *of a word*, and a model of random weights does not
-learn from so few. Here every second does. In half of the lessons (`RECALL`) every frame shows another word and the
+learn from so few. Here every second does. In half of them (`RECALL`) every frame shows another word and the
 second is asked alone; in the others (`PLACES`) a word lasts for some frames and its place is asked as a teacher's
 thought writes it. A model learns the second kind after the first, and neither of them soon from both at once. The
 storyline stands in the question, as a thought would tell it.
@@ -17,7 +17,7 @@ from medscope.suite.nested_tasks import EVENT, LEVEL
 from medscope.suite.teachers.thoughts import Run, place, story, think
 
 RECALL, PLACES = "recall", "places"  # collections of these examples
-FEWEST_WORDS, MOST_WORDS, MOST_FRAMES = 2, 8, 4  # words of a lesson; frames of a word that lasts
+FEWEST_WORDS, MOST_WORDS, MOST_FRAMES = 2, 8, 4  # words of an example; frames of a word that lasts
 STEPS = (1.0, 1.3, 2.0, 4.0, 7.0, 13.0, 30.0)  # seconds between frames
 
 
@@ -30,15 +30,15 @@ def told_words(recordings: Iterable[Recording]) -> list[str]:
 
 
 def recall_examples(count: int, names: Sequence[str], latest_second: int, seed: int) -> list[WarmUpExample]:
-    """`count` lessons on words from `names` and seconds up to `latest_second`; none where there are too few words."""
+    """`count` examples on words from `names` and seconds up to `latest_second`; none where there are too few words."""
     most = min(MOST_WORDS, len(names))
     if most < FEWEST_WORDS:
         return []
     rng = np.random.default_rng([seed, 12])
-    return [_lesson(names, most, latest_second, bool(number % 2), rng) for number in range(count)]
+    return [_example(names, most, latest_second, bool(number % 2), rng) for number in range(count)]
 
 
-def _lesson(
+def _example(
     names: Sequence[str], most: int, latest_second: int, lasting: bool, rng: np.random.Generator
 ) -> WarmUpExample:
     words = [names[i] for i in rng.permutation(len(names))[: int(rng.integers(FEWEST_WORDS, most + 1))]]

@@ -31,7 +31,7 @@ from medscope.suite.teachers.endpoint.funnel import Funnel
 from medscope.suite.teachers.endpoint.questions import Draft, QuestionsReply, QuestionStep, drafts, neighbourhoods
 from medscope.suite.teachers.endpoint.scenes import Film, Scenes, SceneStep, Segment
 from medscope.suite.teachers.endpoint.structured import StructuredModel
-from medscope.suite.teachers.endpoint.trajectories import Lesson, TrajectoryStep
+from medscope.suite.teachers.endpoint.trajectories import TeachingTask, TrajectoryStep
 from medscope.suite.teachers.endpoint.verification import VerificationStep, Verified
 from medscope.suite.teachers.endpoint.warm_up import (
     caption_examples,
@@ -181,14 +181,14 @@ class _Maker:
 
     def teach(self, verified: Sequence[tuple[Task, Film]]) -> list[Trajectory]:
         """Trajectories: of sft with tools for challenging tasks, without for easy ones; of warm_up for easy ones."""
-        lessons = [
-            Lesson(task, film.sha256, tools=task.challenging)
+        to_teach = [
+            TeachingTask(task, film.sha256, tools=task.challenging)
             for task, film in verified
             if task.split == "sft" or (task.split == "warm_up" and not task.challenging)
         ]
         step = TrajectoryStep(self.model, self.store, self.budget)
-        made = self.run(step, lessons, Trajectory, lambda lesson: lesson.task.id)
-        return [replace(trajectory, task=lesson.task) for lesson, trajectory in made]
+        made = self.run(step, to_teach, Trajectory, lambda teaching: teaching.task.id)
+        return [replace(trajectory, task=teaching.task) for teaching, trajectory in made]
 
     def warm_up(
         self,

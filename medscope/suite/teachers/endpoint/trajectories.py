@@ -30,7 +30,7 @@ _NO_THOUGHT = re.compile(r"<think>\s*</think>")
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TeachingTask:
     """A task to be answered, and the hash of its video. `tools`: by looking with them, else from the skim."""
 
     task: Task
@@ -52,7 +52,7 @@ class GuidedAgent:
 
 
 class TrajectoryStep:
-    """Lesson -> Trajectory. `budget` is that of the students' environment; `request` is for `EndpointAgent`."""
+    """TeachingTask -> Trajectory. `budget` is that of the students' environment; `request` is for `EndpointAgent`."""
 
     name = "trajectories"
 
@@ -70,16 +70,23 @@ class TrajectoryStep:
         )
         self.prompts = {True: load_prompt("tools"), False: load_prompt("direct")}
 
-    def key(self, lesson: Lesson) -> str:
-        task = (lesson.task.id, lesson.task.question, repr(lesson.task.reference), repr(lesson.task.evidence))
-        prompt = self.prompts[lesson.tools].hash
+    def key(self, asked: TeachingTask) -> str:
+        task = (asked.task.id, asked.task.question, repr(asked.task.reference), repr(asked.task.evidence))
+        prompt = self.prompts[asked.tools].hash
         return content_key(
-            self.name, lesson.sha256, task, lesson.tools, repr(self.budget), prompt, self.request, self.grader.identity
+            self.name,
+            asked.sha256,
+            task,
+            asked.tools,
+            repr(self.budget),
+            prompt,
+            self.request,
+            self.grader.identity,
         )
 
-    async def __call__(self, lesson: Lesson) -> Trajectory | Rejected:
+    async def __call__(self, asked: TeachingTask) -> Trajectory | Rejected:
         try:
-            trajectory = await asyncio.to_thread(self.play, lesson)
+            trajectory = await asyncio.to_thread(self.play, asked)
             reasons = await self.reasons(trajectory)
         except VideoError as error:
             return Rejected(f"the video cannot be read: {error}")
@@ -91,11 +98,11 @@ class TrajectoryStep:
             return Rejected(f"no turn could be used after {len(error.turns)} turns: {error}")
         return Rejected(counted(reasons)) if reasons else trajectory
 
-    def play(self, lesson: Lesson) -> Trajectory:
+    def play(self, asked: TeachingTask) -> Trajectory:
         """One episode in an environment of its own. Raises `EndpointError` and `VideoError`."""
-        agent = GuidedAgent(self.agent, self.prompts[lesson.tools])
+        agent = GuidedAgent(self.agent, self.prompts[asked.tools])
         environment = ClinicalVideoEnvironment(self.store, self.budget)
-        return run_episode(agent, lesson.task, environment, lesson.tools)
+        return run_episode(agent, asked.task, environment, asked.tools)
 
     async def reasons(self, trajectory: Trajectory) -> list[str]:
         """The reasons to reject a trajectory. Free text is right by its grade, since its words are never the same."""
