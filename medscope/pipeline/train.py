@@ -22,9 +22,11 @@ from medscope.ranks import is_first_process, share
 from medscope.rewards import RewardSettings
 from medscope.sources.source import Source
 from medscope.suite.build import build_suite
+from medscope.suite.glimpses import GLIMPSES
 from medscope.suite.retelling import retell
 from medscope.suite.suite import Suite
 from medscope.training import ga_grpo
+from medscope.training.alignment import align
 from medscope.training.examples import ExampleBuilder, clip_records, trajectory_records, warm_up_records
 from medscope.training.order import estimated_tokens
 from medscope.training.rejection import best_of
@@ -81,12 +83,16 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
         ("recall", p["recall_steps"], 4 * p["batch_size"]),
         ("places", p["place_steps"], 4 * p["batch_size"]),
         ("captions", p["caption_steps"], 2 * p["batch_size"]),
-        ("glimpses", p["glimpse_steps"], 2 * p["batch_size"]),
+        (GLIMPSES, p["glimpse_steps"], 2 * p["batch_size"]),
         ("frames", p["steps"], p["batch_size"]),
     ):
-        training, held_out = map(build.fitting, warm_up_records(suite, part))
+        training, held_out = warm_up_records(suite, part)
         logs[part] = []
-        if training and steps:
+        if part == GLIMPSES and training and steps:
+            tuning = {name: p[name] for name in ("learning_rate", "save_steps", "seed", "optimizer")}
+            logs[part] = align(policy, training, held_out, build.store, scratch / part, steps, batch_size, **tuning)
+        elif training and steps:
+            training, held_out = build.fitting(training), build.fitting(held_out)
             tuning = {**_tuning(p), "optimizer": p["optimizer"], "lengths": _lengths(policy, p, training, suite)}
             logs[part] = fine_tune(policy, training, held_out, build, scratch / part, steps, batch_size, **tuning)
     _save(policy, place.new_checkpoint("warm_up"))

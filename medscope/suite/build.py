@@ -87,7 +87,7 @@ def build_suite(
         examples = [told[i] for i in sorted(np.random.default_rng([seed, 11]).permutation(len(told))[:captioned])]
         shown_first = [recording for recording in recordings if recording.split == "warm_up"]
         examples += recall_examples(recalled, told_words(shown_first), LATEST_SECOND, seed)
-        examples += glimpse_examples(shown_first, glimpses_per_video, budget, LATEST_SECOND, seed)
+        examples += glimpse_examples(shown_first, glimpses_per_video, budget, seed)
         examples += shown
     else:
         words = vocabulary(recording for recording in recordings if recording.split == "warm_up")

@@ -33,13 +33,12 @@ HELD_OUT_EVERY = 20  # every 20th video of a split (or captioned example) is hel
 MOST_HELD_OUT = 320  # examples; the curves need no more
 CLIP_SECONDS = 30  # a video of at most so many seconds is a clip
 TOKEN_BYTES = 8
-# The parts of the warm-up, in order, and the kinds of examples in each. Told ones keep alive in the glimpses what they
-# taught with the captions.
+# The parts of the warm-up, in order, and the kinds of examples in each.
 PARTS = {
     RECALL: {RECALL},
     PLACES: {PLACES},
     "captions": {"captions", "told"},
-    GLIMPSES: {GLIMPSES, "told"},
+    GLIMPSES: {GLIMPSES},
     "frames": {"frames"},
 }
 

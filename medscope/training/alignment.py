@@ -1,0 +1,187 @@
+"""The start of a random vision tower: a frame's visual tokens become the embedding of the words for what it shows.
+
+A pretrained model reads its frames by a tower that has seen millions of captioned images. This one is random, and in a
+short training the loss of whole dialogues, through the language model, does not teach it to see. Here it is trained
+alone, on captioned frames (`suite.glimpses`), against the embeddings of a language model that has learned captions: the
+mean of a frame's tokens is compared with the embeddings of all words that a frame of its size can show. The loss is
+cross-entropy over their cosines, as in CLIP (Radford et al. 2021), plus the squared distance to the right one, so that
+the language model then reads a frame as it reads a caption.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from PIL import Image
+from torch.nn import functional
+from transformers import Trainer, TrainingArguments
+
+from medscope.agents.policy import Policy
+from medscope.environment import FrameStore
+from medscope.environment.environment import show_frames
+from medscope.records import WarmUpExample
+from medscope.suite.glimpses import words_of
+from medscope.suite.lazy import Joined
+from medscope.training.examples import LazyExamples
+from medscope.training.optimizers import optimizer_class
+from medscope.training.progress import show_as_text
+from medscope.training.resume import Resumable
+from medscope.training.tracking import run_metrics
+
+SHARPNESS = 12.0  # factor of the cosines
+DISTANCE = 0.3  # weight of the squared distance, in units of the embeddings' variance
+
+
+@dataclass(frozen=True)
+class CaptionedFrames:
+    """Frames of one size and the words of each. `pixels` is the size that was asked for."""
+
+    pixels: int
+    images: list[Image.Image]
+    words: list[list[str]]
+
+    @property
+    def bytes(self) -> int:
+        return sum(3 * image.width * image.height for image in self.images)
+
+
+class Words:
+    """The words that frames of a size show, by their place in a caption, with their embeddings [words, hidden]."""
+
+    def __init__(self, policy: Policy, examples: Sequence[WarmUpExample]):
+        found: dict[tuple[int, int], set[str]] = {}
+        for example in examples:
+            for caption in example.captions:
+                for place, word in enumerate(words_of(caption)):
+                    found.setdefault((example.max_pixels, place), set()).add(word)
+        table = policy.model.get_input_embeddings().weight.detach()
+        self.known = {key: sorted(words) for key, words in found.items()}
+        self.vectors = {
+            key: torch.stack([table[policy.encode(f" {word}")].mean(0) for word in words])
+            for key, words in self.known.items()
+        }
+        self.variance = torch.cat(list(self.vectors.values())).var()
+
+    def loss(self, frames: CaptionedFrames, features: torch.Tensor) -> tuple[torch.Tensor, list[bool]]:
+        """Summed over the frames, for `features` [frames, hidden]; and whether each word is the nearest one."""
+        total, target, right = features.new_zeros(()), torch.zeros_like(features), []
+        for place in range(len(frames.words[0])):
+            known, vectors = self.known[frames.pixels, place], self.vectors[frames.pixels, place]
+            index = torch.tensor([known.index(words[place]) for words in frames.words])
+            cosines = functional.normalize(features, dim=-1) @ functional.normalize(vectors, dim=-1).T
+            total = total + functional.cross_entropy(SHARPNESS * cosines, index, reduction="sum")
+            target = target + vectors[index]
+            right += (cosines.argmax(-1) == index).tolist()
+        return total + DISTANCE * ((features - target) ** 2).mean(-1).sum() / self.variance, right
+
+
+class AlignmentTrainer(Resumable, Trainer):
+    """The trainer with this loss; `eval_mean_token_accuracy` is the share of words that are the nearest."""
+
+    policy: Policy
+    words: Words
+    examples: LazyExamples[WarmUpExample]
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        some = [self.examples[number] for number in inputs["numbers"]]
+        features = self.policy.features([image for frames in some for image in frames.images])
+        means = torch.stack([tokens.mean(0) for tokens in features])
+        parts = means.split([len(frames.images) for frames in some])
+        losses, right = zip(*(self.words.loss(f, part) for f, part in zip(some, parts, strict=True)), strict=True)
+        if not model.training:
+            self.right += [verdict for verdicts in right for verdict in verdicts]
+        loss = torch.stack(losses).sum() / len(means)
+        return (loss, {}) if return_outputs else loss
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, None, None]:
+        with torch.no_grad():
+            return self.compute_loss(model, inputs), None, None
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self.right: list[bool] = []
+        return super().evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "eval_loss" in logs:
+            logs["eval_mean_token_accuracy"] = sum(self.right) / len(self.right)
+        super().log(logs, *args, **kwargs)
+
+
+def align(
+    policy: Policy,
+    training: Sequence[WarmUpExample],
+    held_out: Sequence[WarmUpExample],
+    store: FrameStore,
+    scratch: str | Path,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    save_steps: int = 100,
+    seed: int = 0,
+    optimizer: str = "muon",
+    evaluations: int = 4,
+) -> list[dict[str, float]]:
+    """Train the vision tower in place on captioned frames, resuming from `scratch` after a kill; returns the log."""
+    settings = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.05},
+        warmup_steps=min(20, steps // 10),
+        max_grad_norm=1.0,
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="steps",
+        eval_steps=max(1, steps // evaluations),
+        logging_steps=max(1, min(20, steps // 10)),
+        save_steps=save_steps,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        prediction_loss_only=True,
+        report_to=[],
+        seed=seed,
+        data_seed=seed,
+    )
+    thawed = [weights for weights in policy.model.parameters() if weights.requires_grad]
+    tower = {id(weights) for weights in policy.base.model.visual.parameters()}
+    for weights in thawed:
+        weights.requires_grad_(id(weights) in tower)
+    both = Joined(training, held_out)
+    numbers = list(range(len(both)))
+    trainer = AlignmentTrainer(
+        policy.model,
+        args=settings,
+        train_dataset=Dataset.from_dict({"number": numbers[: len(training)]}),
+        eval_dataset=Dataset.from_dict({"number": numbers[len(training) :]}),
+        data_collator=lambda rows: {"numbers": [row["number"] for row in rows]},
+        callbacks=run_metrics(),
+        optimizer_cls_and_kwargs=optimizer_class(optimizer, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+    )
+    trainer.policy, trainer.words = policy, Words(policy, both)
+    trainer.examples = LazyExamples(both, captioned_frames(store))
+    show_as_text(trainer)
+    try:
+        return trainer.train_or_continue()
+    finally:
+        for weights in thawed:
+            weights.requires_grad_(True)
+        policy.forget_features()
+
+
+def captioned_frames(store: FrameStore) -> Callable[[WarmUpExample], CaptionedFrames]:
+    """What makes the frames of an example."""
+
+    def made(example: WarmUpExample) -> CaptionedFrames:
+        blocks = show_frames(store, example.path, list(example.seconds), example.max_pixels)
+        images = [block["image"] for block in blocks if block["type"] == "image"]
+        return CaptionedFrames(example.max_pixels, images, [words_of(caption) for caption in example.captions])
+
+    return made
