@@ -134,7 +134,7 @@ class WarmUpExample:
     """A warm-up dialogue without tools: frames of `video` at `seconds` and a question, then one turn of the teacher.
 
     Labels, `end` and turn count on a clock that is `time_offset` seconds ahead of the video's. With `captions` there is
-    no video: they stand in the place of the frames.
+    no video: they stand in the place of square frames of `max_pixels` (0: as text of their own length).
     """
 
     video: str

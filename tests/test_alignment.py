@@ -8,7 +8,7 @@ from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore, ToolBudget
 from medscope.sources.rendered.camera import write_video
 from medscope.sources.rendered.collections import sample_recording
-from medscope.suite.glimpses import glimpse_examples
+from medscope.suite.captioned_frames import captioned_frames
 from medscope.training.alignment import align
 
 BUDGET = ToolBudget(skim_pixels=784, crop_frames=6, crop_pixels=3136, frame_pixels=7056)
@@ -19,7 +19,7 @@ def examples(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "a.mp4"
     recording = sample_recording("clips", "clip", "warm_up", path, 24, 0.2, np.random.default_rng(1))
     write_video(recording)
-    return glimpse_examples([recording], 8, BUDGET, seed=0)
+    return captioned_frames([recording], 8, BUDGET, seed=0)
 
 
 def test_the_tower_learns_and_nothing_else_moves(examples, tmp_path):

@@ -98,10 +98,10 @@ def test_rope_positions_are_those_of_the_model(seed, policy):
     grid = policy.pixels(images)["image_grid_thw"] if images else None
     kinds = (tokens == policy.image_token).int()
     theirs, delta = policy.base.model.get_rope_index(tokens, mm_token_type_ids=kinds, image_grid_thw=grid)
-    ours = rope_positions(ids, images, policy.image_token, 0)
+    ours = rope_positions(TokenSpan(ids, images), policy.image_token, 0)
     assert np.array_equal(ours, theirs[:, 0].numpy())
     assert ours.max() + 1 - len(ids) == delta.item()
-    assert np.array_equal(rope_positions(ids, images, policy.image_token, 100), ours + 100)
+    assert np.array_equal(rope_positions(TokenSpan(ids, images), policy.image_token, 100), ours + 100)
 
 
 def dialogue_piece(policy):

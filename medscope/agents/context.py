@@ -21,22 +21,27 @@ from medscope.agents.policy import Policy
 from medscope.environment.video import PATCH_FACTOR
 
 
-def rope_positions(ids: Sequence[int], images: Sequence[Image.Image], image_token: int, start: int) -> np.ndarray:
+def rope_positions(span: TokenSpan, image_token: int, start: int) -> np.ndarray:
     """Multimodal rotary positions [3, n] (time, height, width) of a span that begins at `start`.
 
-    Text advances by one; an image of h x w tokens stands at one time and advances by max(h, w), as in Qwen2.5-VL.
+    Text advances by one; an image of h x w tokens stands at one time and advances by max(h, w), as in Qwen2.5-VL. A
+    caption in the place of a frame has the positions of the frame.
     """
-    if not images:
+    ids, sides = span.ids, dict(span.captioned)
+    if not span.images and not sides:
         return np.broadcast_to(np.arange(start, start + len(ids)), (3, len(ids)))
     positions = np.empty((3, len(ids)), dtype=np.int64)
-    frames, index, now = iter(images), 0, start
+    frames, index, now = iter(span.images), 0, start
     while index < len(ids):
-        if ids[index] != image_token:
+        if index in sides:
+            height = width = sides[index]
+        elif ids[index] == image_token:
+            image = next(frames)
+            height, width = image.height // PATCH_FACTOR, image.width // PATCH_FACTOR
+        else:
             positions[:, index] = now
             index, now = index + 1, now + 1
             continue
-        image = next(frames)
-        height, width = image.height // PATCH_FACTOR, image.width // PATCH_FACTOR
         rows, columns = np.divmod(np.arange(height * width), width)
         positions[:, index : index + height * width] = now + np.stack([np.zeros_like(rows), rows, columns])
         index, now = index + height * width, now + max(height, width)
@@ -81,9 +86,7 @@ class Context:
             if span.ids:
                 here = slice(width - len(span.ids), width)
                 ids[row, here], used[row, here] = span.ids, True
-                positions[:, row, here] = rope_positions(
-                    span.ids, span.images, policy.image_token, int(self.next_position[row])
-                )
+                positions[:, row, here] = rope_positions(span, policy.image_token, int(self.next_position[row]))
                 self.next_position[row] = positions[:, row, -1].max() + 1
         embeddings = embed(policy, torch.from_numpy(ids).to(device), [image for span in spans for image in span.images])
         states = [

@@ -29,11 +29,16 @@ _CONTENT = "\ue000"  # stands for a message's content while the template is rend
 
 @dataclass
 class TokenSpan:
-    """A part of a dialogue, encoded: token ids, the frames in order, and whether the model itself wrote it."""
+    """A part of a dialogue, encoded: token ids, the frames in order, and whether the model itself wrote it.
+
+    `captioned` are the captions that stand in the place of a frame: the first token of each, and the side of the frame
+    in visual tokens.
+    """
 
     ids: list[int]
     images: list[Image.Image] = field(default_factory=list)
     assistant: bool = False
+    captioned: list[tuple[int, int]] = field(default_factory=list)
 
 
 def encode_prompt(policy: Policy, messages: Sequence[dict[str, Any]], tools: bool) -> TokenSpan:
@@ -65,8 +70,9 @@ def encode_prompt(policy: Policy, messages: Sequence[dict[str, Any]], tools: boo
 def encode_blocks(policy: Policy, blocks: Blocks, head: str = "", tail: str = "") -> TokenSpan:
     """Encode untrusted content blocks between two trusted texts (`RESPONSE_HEAD` and `RESPONSE_TAIL` for a response).
 
-    A block is {"type": "image", "image": PIL}, {"type": "caption", "text": ..} (words in the place of a frame) or
-    {"type": "text", "text": ..}.
+    A block is {"type": "image", "image": PIL}, {"type": "text", "text": ..} or {"type": "caption", "text": .., "side":
+    n}, words in the place of a frame of n x n visual tokens: they fill these places, each word as many, and have the
+    positions of the frame. Captions with more tokens than places, and all of `side` 0, are plain text.
     """
     parts = _Parts(policy)
     parts.trust(head)
@@ -87,6 +93,7 @@ class _Parts:
         self.policy = policy
         self.parts: list[list[int] | str] = []
         self.images: list[Image.Image] = []
+        self.sides: dict[int, int] = {}  # of the frames that captions stand for, by their part
 
     def trust(self, text: str) -> None:
         self.add_ids(self.policy.encode(text))
@@ -112,15 +119,27 @@ class _Parts:
                 self.add_ids([self.policy.image_token] * visual_tokens(block["image"]))
                 self.images.append(block["image"])
             elif block["type"] == "caption":
-                self.add_text(block["text"])
+                self.add_caption(block["text"], block["side"])
             else:
                 raise ValueError(f"a content block of type {block['type']!r} is unknown; use image, caption or text")
             self.add_ids(end)
 
+    def add_caption(self, text: str, side: int) -> None:
+        (words,), places = _encode_untrusted(self.policy, [text]), side**2
+        if not 0 < len(words) <= places:
+            return self.add_text(text)
+        self.sides[len(self.parts)] = side
+        self.add_ids([words[place * len(words) // places] for place in range(places)])
+
     def span(self) -> TokenSpan:
         texts = iter(_encode_untrusted(self.policy, [part for part in self.parts if isinstance(part, str)]))
-        ids = [token for part in self.parts for token in (next(texts) if isinstance(part, str) else part)]
-        return TokenSpan(ids, self.images)
+        ids: list[int] = []
+        captioned = []
+        for number, part in enumerate(self.parts):
+            if number in self.sides:
+                captioned.append((len(ids), self.sides[number]))
+            ids += next(texts) if isinstance(part, str) else part
+        return TokenSpan(ids, self.images, captioned=captioned)
 
 
 def _frame_brackets(policy: Policy) -> tuple[list[int], list[int]]:

@@ -22,7 +22,6 @@ from medscope.ranks import is_first_process, share
 from medscope.rewards import RewardSettings
 from medscope.sources.source import Source
 from medscope.suite.build import build_suite
-from medscope.suite.glimpses import GLIMPSES
 from medscope.suite.retelling import retell
 from medscope.suite.suite import Suite
 from medscope.training import ga_grpo
@@ -83,12 +82,12 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
         ("recall", p["recall_steps"], 4 * p["batch_size"]),
         ("places", p["place_steps"], 4 * p["batch_size"]),
         ("captions", p["caption_steps"], 2 * p["batch_size"]),
-        (GLIMPSES, p["glimpse_steps"], 2 * p["batch_size"]),
+        ("alignment", p["alignment_steps"], 2 * p["batch_size"]),
         ("frames", p["steps"], p["batch_size"]),
     ):
         training, held_out = warm_up_records(suite, part)
         logs[part] = []
-        if part == GLIMPSES and training and steps:
+        if part == "alignment" and training and steps:
             tuning = {name: p[name] for name in ("learning_rate", "save_steps", "seed", "optimizer")}
             logs[part] = align(policy, training, held_out, build.store, scratch / part, steps, batch_size, **tuning)
         elif training and steps:

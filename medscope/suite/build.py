@@ -17,7 +17,7 @@ from medscope.records import Split
 from medscope.sources.source import Source
 from medscope.suite.captions import captions
 from medscope.suite.free_text import free_text_tasks
-from medscope.suite.glimpses import glimpse_examples
+from medscope.suite.captioned_frames import captioned_frames
 from medscope.suite.nested_tasks import is_nested, nested_tasks, outline
 from medscope.suite.recall import recall_examples, told_words
 from medscope.suite.search_warm_up import LATEST_SECOND, search_examples
@@ -39,7 +39,7 @@ def build_suite(
     skims_per_question: int = 2,
     captioned: int = 0,
     recalled: int = 0,
-    glimpses_per_video: int = 0,
+    captioned_frames_per_video: int = 0,
     looks_per_question: int = 1,
     questions_per_video: int = 8,
     free_text_per_video: int = 2,
@@ -52,7 +52,7 @@ def build_suite(
 
     Closed tasks: all of warm-up and eval, at most `questions_per_video` per video of sft and rl. Free-text tasks: all
     of eval, at most `free_text_per_video` of sft. Trajectories are made for sft; warm-up examples for warm-up: of
-    frames, `captioned` of captions, `recalled` of recall, `glimpses_per_video`. Videos without a published split are
+    frames, `captioned` of captions, `recalled` of recall; and `captioned_frames_per_video` of all splits but eval. Videos without a published split are
     assigned one by `shares`. Several processes share what needs frames, and the first one writes; the suite is the
     same.
     """
@@ -87,7 +87,8 @@ def build_suite(
         examples = [told[i] for i in sorted(np.random.default_rng([seed, 11]).permutation(len(told))[:captioned])]
         shown_first = [recording for recording in recordings if recording.split == "warm_up"]
         examples += recall_examples(recalled, told_words(shown_first), LATEST_SECOND, seed)
-        examples += glimpse_examples(shown_first, glimpses_per_video, budget, seed)
+        trained = [recording for recording in recordings if recording.split != "eval"]
+        examples += captioned_frames(trained, captioned_frames_per_video, budget, seed)
         examples += shown
     else:
         words = vocabulary(recording for recording in recordings if recording.split == "warm_up")

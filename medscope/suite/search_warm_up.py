@@ -16,10 +16,8 @@ from medscope.environment.environment import Blocks, ClinicalVideoEnvironment, s
 from medscope.environment.frame_store import FrameStore
 from medscope.environment.tools import ToolBudget, skim_seconds
 from medscope.records import Recording, Task, ToolCall, WarmUpExample
-from medscope.suite.nested_tasks import LEVEL
-from medscope.suite.tasks import GROUNDING
+from medscope.suite.captioned_frames import caption
 from medscope.suite.teachers.searching import SearchingTeacher
-from medscope.suite.teachers.thoughts import NOTHING, going_on, seen
 
 STORY = re.compile(r"<think>(find [^|]*\| )?[^|]*\d+s \|")  # the turn up to the end of its storyline
 GIVEN = 0.5  # share of the captioned examples in which the storyline is given
@@ -64,13 +62,13 @@ def search_examples(
                 story = STORY.match(turn) if captioned and rng.random() < GIVEN else None
                 words: tuple[str, ...] = ()
                 if captioned and not story:
-                    words = tuple(_caption(task, recording, s, max_pixels, budget) for s in seconds)
+                    words = tuple(caption(recording, second, max_pixels, budget) for second in seconds)
                 example = WarmUpExample(
                     video="" if captioned else task.video,
                     path="" if captioned else task.path,
                     question=task.question,
                     seconds=() if story else tuple(second + captioned * offset for second in seconds),
-                    max_pixels=0 if captioned else max_pixels,
+                    max_pixels=0 if story else max_pixels,
                     end=end + offset,
                     turn=turn,
                     time_offset=0 if captioned else offset,
@@ -100,15 +98,6 @@ def _looks(
             return
         call: ToolCall = environment.trace.calls[-1]
         seconds, max_pixels = call.seconds, pixels.get(call.name, 0)
-
-
-def _caption(task: Task, recording: Recording, second: float, max_pixels: int, budget: ToolBudget) -> str:
-    """What a frame shows at a look's resolution: a label, or the attributes of the innermost interval."""
-    if max_pixels == budget.frame_pixels:
-        shown = going_on(recording, second)[-1:]
-        return " ".join(value for i in shown for name, value in i.attributes.items() if name != LEVEL) or NOTHING
-    innermost = max_pixels == budget.crop_pixels and task.kind != GROUNDING
-    return seen(recording, second, innermost) or NOTHING
 
 
 def _later(turn: str, seconds: int) -> str:

@@ -5,6 +5,7 @@ frame replaced by a caption). It then carries over to frames, since both have th
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isqrt
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from medscope.environment.environment import Blocks, show_frames
 from medscope.environment.frame_store import FrameStore
 from medscope.environment.grammar import window_text
 from medscope.environment.tools import ToolBudget, crop_seconds, skim_seconds
+from medscope.environment.video import PATCH_FACTOR
 from medscope.ranks import merged, own_part
 from medscope.records import Interval, Recording, Task, Timestamp, WarmUpExample, Window
 from medscope.suite.tasks import GROUNDING, ORDER
@@ -165,7 +167,9 @@ def warm_up_blocks(example: WarmUpExample, store: FrameStore) -> Blocks:
     if not example.captions:
         seconds = list(example.seconds)
         return [*show_frames(store, example.path, seconds, example.max_pixels, example.time_offset), end]
+    side = isqrt(example.max_pixels // PATCH_FACTOR**2)
     blocks: Blocks = []
     for caption, second in zip(example.captions, example.seconds, strict=True):
-        blocks += [{"type": "caption", "text": f" {caption}"}, {"type": "text", "text": f" {second:g}s"}]
+        shown = {"type": "caption", "text": f" {caption}", "side": side}
+        blocks += [shown, {"type": "text", "text": f" {second:g}s"}]
     return [*blocks, end]

@@ -2,7 +2,7 @@
 
 A pretrained model reads its frames by a tower that has seen millions of captioned images. This one is random, and in a
 short training the loss of whole dialogues, through the language model, does not teach it to see. Here it is trained
-alone, on captioned frames (`suite.glimpses`), against the embeddings of a language model that has learned captions: the
+alone, on captioned frames (`suite.captioned_frames`), against the embeddings of a language model that has learned captions: the
 mean of a frame's tokens is compared with the embeddings of all words that a frame of its size can show. The loss is
 cross-entropy over their cosines, as in CLIP (Radford et al. 2021), plus the squared distance to the right one, so that
 the language model then reads a frame as it reads a caption.
@@ -23,7 +23,7 @@ from medscope.agents.policy import Policy
 from medscope.environment import FrameStore
 from medscope.environment.environment import show_frames
 from medscope.records import WarmUpExample
-from medscope.suite.glimpses import words_of
+from medscope.suite.captioned_frames import words_of
 from medscope.suite.lazy import Joined
 from medscope.training.examples import LazyExamples
 from medscope.training.optimizers import optimizer_class

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from medscope.agents.context import rope_positions
 from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, TokenSpan, encode_blocks, encode_prompt, encode_turn
 from medscope.agents.lengths import FRAME_WORDS, PROMPT_WORDS, context_limit
 from medscope.agents.policy import Policy
@@ -21,7 +22,7 @@ from medscope.environment.environment import skim, step
 from medscope.environment.prompts import opening
 from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Trajectory, WarmUpExample
-from medscope.suite.glimpses import GLIMPSES
+from medscope.suite.captioned_frames import CAPTIONED_FRAMES
 from medscope.suite.lazy import pick
 from medscope.suite.recall import PLACES, RECALL
 from medscope.suite.suite import Suite, evenly
@@ -38,7 +39,7 @@ PARTS = {
     RECALL: {RECALL},
     PLACES: {PLACES},
     "captions": {"captions", "told"},
-    GLIMPSES: {GLIMPSES},
+    "alignment": {CAPTIONED_FRAMES},
     "frames": {"frames"},
 }
 
@@ -180,7 +181,7 @@ def warm_up_records(suite: Suite, part: str) -> tuple[Sequence[WarmUpExample], S
 
 
 def _kind(example: WarmUpExample) -> str:
-    if example.collection in (RECALL, PLACES, GLIMPSES):
+    if example.collection in (RECALL, PLACES, CAPTIONED_FRAMES):
         return example.collection
     return "told" if example.given else "captions" if example.captions else "frames"
 
@@ -219,20 +220,24 @@ def collate(policy: Policy, examples: Sequence[Example]) -> dict[str, torch.Tens
     width = max(example.tokens for example in examples)
     ids = torch.full((len(examples), width), policy.tokenizer.pad_token_id)
     labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
-    images = []
+    positions, images = torch.ones(3, *ids.shape, dtype=torch.long), []
     for row, example in enumerate(examples):
-        start = 0
+        start = now = 0
         for span in example.spans:
             here = slice(start, start + len(span.ids))
             ids[row, here], mask[row, here] = torch.tensor(span.ids), 1
             if span.assistant:
                 labels[row, here] = ids[row, here]
             images += span.images
-            start = here.stop
+            placed = rope_positions(span, policy.image_token, now)
+            positions[:, row, here] = torch.from_numpy(placed.copy())
+            start, now = here.stop, int(placed.max(initial=now - 1)) + 1
     if len(examples) * width**2 > policy.mask_elements:
         mask.fill_(1)
     kinds = (ids == policy.image_token).int()
     batch = {"input_ids": ids, "labels": labels, "attention_mask": mask, "mm_token_type_ids": kinds}
+    if any(span.captioned for example in examples for span in example.spans):
+        batch["position_ids"] = positions  # the model itself would take the captions for text
     if images:
         batch |= policy.processor.image_processor(images, do_resize=False, return_tensors="pt")
     return batch

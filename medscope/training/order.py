@@ -28,8 +28,9 @@ def estimated_tokens(
     `durations` (seconds) are those of the videos, by name.
     """
     if isinstance(record, WarmUpExample):
-        question, turns, tools = "".join([record.question, *record.captions]), [record.turn], False
-        shown = [(record.seconds, 0 if record.captions else record.max_pixels)]
+        captions = () if record.max_pixels else record.captions
+        question, turns, tools = "".join([record.question, *captions]), [record.turn], False
+        shown = [(record.seconds, record.max_pixels)]
     else:
         question, turns, tools = record.task.question, record.turns, record.tools
         pixels = {"crop_video": budget.crop_pixels, "get_frame": budget.frame_pixels}

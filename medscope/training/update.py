@@ -131,7 +131,7 @@ def _packed(policy: Policy, rollouts: Sequence[Rollout], num_generations: int) -
         spans = [TokenSpan(prompt.ids[:-1], prompt.images), *(_read_span(rollout) for rollout in group)]
         start, positions = 0, []
         for span in spans:
-            positions.append(rope_positions(span.ids, span.images, policy.image_token, start))
+            positions.append(rope_positions(span, policy.image_token, start))
             start = int(positions[0].max()) + 1  # every completion follows the prompt
         lengths = [len(span.ids) for span in spans]
         states = model(

@@ -7,7 +7,7 @@ import pytest
 
 from medscope.environment import ToolBudget
 from medscope.sources.rendered.collections import sample_recording
-from medscope.suite.glimpses import SIZES, glimpse_examples, words_of
+from medscope.suite.captioned_frames import SIZES, captioned_frames, words_of
 from medscope.suite.recall import told_words
 from medscope.suite.teachers.thoughts import going_on, seen
 
@@ -22,7 +22,7 @@ def recording():
 
 @pytest.fixture(scope="module")
 def examples(recording):
-    return glimpse_examples([recording], 16, BUDGET, seed=0)
+    return captioned_frames([recording], 16, BUDGET, seed=0)
 
 
 def test_a_frame_is_captioned_by_what_its_size_shows(examples, recording):
@@ -52,7 +52,7 @@ def test_a_label_is_seldom_that_of_the_frame_before(examples):
 
 
 def test_short_videos_have_none(recording):
-    assert not glimpse_examples([recording], 4, ToolBudget(crop_frames=1000), seed=0)
+    assert not captioned_frames([recording], 4, ToolBudget(crop_frames=1000), seed=0)
 
 
 def test_recall_asks_for_labels_and_attributes_of_events_alone(recording):
