@@ -15,9 +15,9 @@ from medscope.files import write_jsonl
 from medscope.ranks import gathered, is_first_process
 from medscope.records import Split
 from medscope.sources.source import Source
+from medscope.suite.captioned_frames import captioned_frames
 from medscope.suite.captions import captions
 from medscope.suite.free_text import free_text_tasks
-from medscope.suite.captioned_frames import captioned_frames
 from medscope.suite.nested_tasks import is_nested, nested_tasks, outline
 from medscope.suite.recall import recall_examples, told_words
 from medscope.suite.search_warm_up import LATEST_SECOND, search_examples
@@ -52,8 +52,8 @@ def build_suite(
 
     Closed tasks: all of warm-up and eval, at most `questions_per_video` per video of sft and rl. Free-text tasks: all
     of eval, at most `free_text_per_video` of sft. Trajectories are made for sft; warm-up examples for warm-up: of
-    frames, `captioned` of captions, `recalled` of recall; and `captioned_frames_per_video` of all splits but eval. Videos without a published split are
-    assigned one by `shares`. Several processes share what needs frames, and the first one writes; the suite is the
+    frames, `captioned` of captions, `recalled` of recall; and `captioned_frames_per_video` of all splits but eval.
+    Videos without a published split are assigned one by `shares`. Several processes share what needs frames, and the first one writes; the suite is the
     same.
     """
     drawn = gathered(list(source.recordings()) if is_first_process() else None)[0]

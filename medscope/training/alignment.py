@@ -1,11 +1,12 @@
-"""The start of a random vision tower: a frame's visual tokens become the embedding of the words for what it shows.
+"""The start of a random vision tower: a frame's visual tokens become the embeddings of the words for what it shows.
 
 A pretrained model reads its frames by a tower that has seen millions of captioned images. This one is random, and in a
 short training the loss of whole dialogues, through the language model, does not teach it to see. Here it is trained
-alone, on captioned frames (`suite.captioned_frames`), against the embeddings of a language model that has learned captions: the
-mean of a frame's tokens is compared with the embeddings of all words that a frame of its size can show. The loss is
-cross-entropy over their cosines, as in CLIP (Radford et al. 2021), plus the squared distance to the right one, so that
-the language model then reads a frame as it reads a caption.
+alone, on captioned frames (`suite.captioned_frames`), against the embeddings of a language model that has learned
+captions: every visual token is compared with the embeddings of all words that a frame of its size can show at its
+place. The first word of a caption belongs to the first visual tokens, and so on: where a captioned look has it. The
+loss is cross-entropy over cosines, as in CLIP (Radford et al. 2021), plus the squared distance to the right embedding,
+so that the language model reads a frame as it reads a caption.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +20,12 @@ from PIL import Image
 from torch.nn import functional
 from transformers import Trainer, TrainingArguments
 
+from medscope.agents.features import visual_tokens
 from medscope.agents.policy import Policy
 from medscope.environment import FrameStore
 from medscope.environment.environment import show_frames
+from medscope.ranks import gathered, share
 from medscope.records import WarmUpExample
-from medscope.suite.captioned_frames import words_of
 from medscope.suite.lazy import Joined
 from medscope.training.examples import LazyExamples
 from medscope.training.optimizers import optimizer_class
@@ -55,7 +57,7 @@ class Words:
         found: dict[tuple[int, int], set[str]] = {}
         for example in examples:
             for caption in example.captions:
-                for place, word in enumerate(words_of(caption)):
+                for place, word in enumerate(caption.split()):
                     found.setdefault((example.max_pixels, place), set()).add(word)
         table = policy.model.get_input_embeddings().weight.detach()
         self.known = {key: sorted(words) for key, words in found.items()}
@@ -66,20 +68,27 @@ class Words:
         self.variance = torch.cat(list(self.vectors.values())).var()
 
     def loss(self, frames: CaptionedFrames, features: torch.Tensor) -> tuple[torch.Tensor, list[bool]]:
-        """Summed over the frames, for `features` [frames, hidden]; and whether each word is the nearest one."""
-        total, target, right = features.new_zeros(()), torch.zeros_like(features), []
-        for place in range(len(frames.words[0])):
+        """Mean over the frames, for `features` [frames, tokens, hidden]; and whether each word is the nearest one."""
+        tokens, words = features.shape[1], frames.words[0]
+        place_of_token = torch.arange(tokens) * len(words) // tokens
+        total, right = features.new_zeros(()), []
+        for place in range(len(words)):
             known, vectors = self.known[frames.pixels, place], self.vectors[frames.pixels, place]
-            index = torch.tensor([known.index(words[place]) for words in frames.words])
-            cosines = functional.normalize(features, dim=-1) @ functional.normalize(vectors, dim=-1).T
-            total = total + functional.cross_entropy(SHARPNESS * cosines, index, reduction="sum")
-            target = target + vectors[index]
-            right += (cosines.argmax(-1) == index).tolist()
-        return total + DISTANCE * ((features - target) ** 2).mean(-1).sum() / self.variance, right
+            index = torch.tensor([known.index(told[place]) for told in frames.words], device=features.device)
+            own = features[:, (place_of_token == place).to(features.device)]
+            cosines = functional.normalize(own, dim=-1) @ functional.normalize(vectors, dim=-1).T
+            each = index[:, None].expand(-1, own.shape[1])
+            total = total + functional.cross_entropy(SHARPNESS * cosines.flatten(0, 1), each.flatten())
+            total = total + DISTANCE * ((own - vectors[index, None]) ** 2).mean() / self.variance
+            right += (cosines.mean(1).argmax(-1) == index).tolist()
+        return total, right
 
 
 class AlignmentTrainer(Resumable, Trainer):
-    """The trainer with this loss; `eval_mean_token_accuracy` is the share of words that are the nearest."""
+    """The trainer with this loss; `eval_mean_token_accuracy` is the share of words that are the nearest.
+
+    Every example has the same weight, so that the loss is the same however a batch is shared by processes.
+    """
 
     policy: Policy
     words: Words
@@ -87,13 +96,20 @@ class AlignmentTrainer(Resumable, Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         some = [self.examples[number] for number in inputs["numbers"]]
-        features = self.policy.features([image for frames in some for image in frames.images])
-        means = torch.stack([tokens.mean(0) for tokens in features])
-        parts = means.split([len(frames.images) for frames in some])
-        losses, right = zip(*(self.words.loss(f, part) for f, part in zip(some, parts, strict=True)), strict=True)
+        pixels = self.policy.pixels([image for frames in some for image in frames.images])
+        features = iter(
+            model(pixels["pixel_values"], grid_thw=pixels["image_grid_thw"]).pooler_output.split(
+                [visual_tokens(image) for frames in some for image in frames.images]
+            )
+        )
+        losses, right = [], []
+        for frames in some:
+            loss, verdicts = self.words.loss(frames, torch.stack([next(features) for _ in frames.images]))
+            losses.append(loss)
+            right += verdicts
         if not model.training:
-            self.right += [verdict for verdicts in right for verdict in verdicts]
-        loss = torch.stack(losses).sum() / len(means)
+            self.right += right
+        loss = torch.stack(losses).mean()
         return (loss, {}) if return_outputs else loss
 
     def prediction_step(
@@ -108,7 +124,8 @@ class AlignmentTrainer(Resumable, Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "eval_loss" in logs:
-            logs["eval_mean_token_accuracy"] = sum(self.right) / len(self.right)
+            right = [verdict for verdicts in gathered(self.right) for verdict in verdicts]
+            logs["eval_mean_token_accuracy"] = sum(right) / len(right)
         super().log(logs, *args, **kwargs)
 
 
@@ -130,8 +147,8 @@ def align(
     settings = TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
+        per_device_train_batch_size=share("batch_size", batch_size),
+        per_device_eval_batch_size=share("batch_size", batch_size),
         learning_rate=learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.05},
@@ -150,14 +167,10 @@ def align(
         seed=seed,
         data_seed=seed,
     )
-    thawed = [weights for weights in policy.model.parameters() if weights.requires_grad]
-    tower = {id(weights) for weights in policy.base.model.visual.parameters()}
-    for weights in thawed:
-        weights.requires_grad_(id(weights) in tower)
     both = Joined(training, held_out)
     numbers = list(range(len(both)))
     trainer = AlignmentTrainer(
-        policy.model,
+        policy.base.model.visual,
         args=settings,
         train_dataset=Dataset.from_dict({"number": numbers[: len(training)]}),
         eval_dataset=Dataset.from_dict({"number": numbers[len(training) :]}),
@@ -166,22 +179,19 @@ def align(
         optimizer_cls_and_kwargs=optimizer_class(optimizer, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
     )
     trainer.policy, trainer.words = policy, Words(policy, both)
-    trainer.examples = LazyExamples(both, captioned_frames(store))
+    trainer.examples = LazyExamples(both, frames_and_words(store))
     show_as_text(trainer)
-    try:
-        return trainer.train_or_continue()
-    finally:
-        for weights in thawed:
-            weights.requires_grad_(True)
-        policy.forget_features()
+    history = trainer.train_or_continue()
+    policy.forget_features()
+    return history
 
 
-def captioned_frames(store: FrameStore) -> Callable[[WarmUpExample], CaptionedFrames]:
-    """What makes the frames of an example."""
+def frames_and_words(store: FrameStore) -> Callable[[WarmUpExample], CaptionedFrames]:
+    """What makes the frames of an example, with their words."""
 
     def made(example: WarmUpExample) -> CaptionedFrames:
         blocks = show_frames(store, example.path, list(example.seconds), example.max_pixels)
         images = [block["image"] for block in blocks if block["type"] == "image"]
-        return CaptionedFrames(example.max_pixels, images, [words_of(caption) for caption in example.captions])
+        return CaptionedFrames(example.max_pixels, images, [caption.split() for caption in example.captions])
 
     return made
