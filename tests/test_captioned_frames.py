@@ -1,4 +1,4 @@
-"""Glimpses: frames at random seconds, each captioned by what it shows there."""
+"""Captioned frames: frames at random seconds, each with the words for what it shows there at its size."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 
 from medscope.environment import ToolBudget
 from medscope.sources.rendered.collections import sample_recording
-from medscope.suite.captioned_frames import SIZES, captioned_frames, words_of
+from medscope.suite.captioned_frames import SIZES, captioned_frames
 from medscope.suite.recall import told_words
 from medscope.suite.teachers.thoughts import going_on, seen
 
@@ -25,24 +25,36 @@ def examples(recording):
     return captioned_frames([recording], 16, BUDGET, seed=0)
 
 
-def test_a_frame_is_captioned_by_what_its_size_shows(examples, recording):
-    for number, example in enumerate(examples):
-        if number % SIZES:
-            outermost = number % SIZES == 1
-            assert example.max_pixels == (BUDGET.skim_pixels if outermost else BUDGET.crop_pixels)
-            assert len(set(example.seconds)) == BUDGET.crop_frames
-            for caption, second in zip(example.captions, example.seconds, strict=True):
-                shown = seen(recording, second, innermost=not outermost) or seen(recording, second, innermost=True)
-                assert words_of(caption) == [shown]
+def of_size(examples, size):
+    return [example for number, example in enumerate(examples) if SIZES[number % len(SIZES)] == size]
+
+
+def test_a_frame_of_the_skim_is_captioned_by_the_outermost_label(examples, recording):
+    for example in of_size(examples, "skim"):
+        assert example.max_pixels == BUDGET.skim_pixels and len(set(example.seconds)) == BUDGET.crop_frames
+        for caption, second in zip(example.captions, example.seconds, strict=True):
+            assert caption == (seen(recording, second, innermost=False) or seen(recording, second, innermost=True))
+
+
+def test_a_frame_of_a_crop_is_captioned_by_the_outermost_and_the_innermost_label(examples, recording):
+    labels = set()
+    for example in of_size(examples, "crop"):
+        assert example.max_pixels == BUDGET.crop_pixels
+        for caption, second in zip(example.captions, example.seconds, strict=True):
+            outermost, innermost = caption.split()
+            assert innermost == seen(recording, second, innermost=True)
+            assert outermost == (seen(recording, second, innermost=False) or innermost)
+            labels.add(innermost)
+    assert len(labels) > 8  # steps, events and what hides them
 
 
 def test_close_frames_are_captioned_by_the_attributes_of_their_event(examples, recording):
-    for example in examples[::SIZES]:
+    for example in of_size(examples, "frame"):
         assert example.max_pixels == BUDGET.frame_pixels
         for caption, second in zip(example.captions, example.seconds, strict=True):
             event = going_on(recording, second)[-1]
             values = {name: value for name, value in event.attributes.items() if name != "level"}
-            assert words_of(caption) == [*values.values()] and {"instrument", "side", "count"} == set(values)
+            assert caption.split() == [*values.values()] and {"instrument", "side", "count"} == set(values)
 
 
 def test_a_label_is_seldom_that_of_the_frame_before(examples):

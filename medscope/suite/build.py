@@ -53,8 +53,8 @@ def build_suite(
     Closed tasks: all of warm-up and eval, at most `questions_per_video` per video of sft and rl. Free-text tasks: all
     of eval, at most `free_text_per_video` of sft. Trajectories are made for sft; warm-up examples for warm-up: of
     frames, `captioned` of captions, `recalled` of recall; and `captioned_frames_per_video` of all splits but eval.
-    Videos without a published split are assigned one by `shares`. Several processes share what needs frames, and the first one writes; the suite is the
-    same.
+    Videos without a published split are assigned one by `shares`. Several processes share what needs frames, and the
+    first one writes; the suite is the same.
     """
     drawn = gathered(list(source.recordings()) if is_first_process() else None)[0]
     recordings = assign_splits(drawn, shares, seed)

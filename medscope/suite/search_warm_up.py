@@ -15,6 +15,7 @@ import numpy as np
 from medscope.environment.environment import Blocks, ClinicalVideoEnvironment, step
 from medscope.environment.frame_store import FrameStore
 from medscope.environment.tools import ToolBudget, skim_seconds
+from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Recording, Task, ToolCall, WarmUpExample
 from medscope.suite.captioned_frames import caption
 from medscope.suite.teachers.searching import SearchingTeacher
@@ -62,7 +63,7 @@ def search_examples(
                 story = STORY.match(turn) if captioned and rng.random() < GIVEN else None
                 words: tuple[str, ...] = ()
                 if captioned and not story:
-                    words = tuple(caption(recording, second, max_pixels, budget) for second in seconds)
+                    words = tuple(_spread(caption(recording, s, max_pixels, budget), max_pixels, rng) for s in seconds)
                 example = WarmUpExample(
                     video="" if captioned else task.video,
                     path="" if captioned else task.path,
@@ -98,6 +99,16 @@ def _looks(
             return
         call: ToolCall = environment.trace.calls[-1]
         seconds, max_pixels = call.seconds, pixels.get(call.name, 0)
+
+
+def _spread(caption: str, max_pixels: int, rng: np.random.Generator) -> str:
+    """A caption over the visual tokens of its frame, each word as often, in random order: none has a place of its own.
+
+    Every visual token of a frame then stands for all of its words (see `training.alignment`).
+    """
+    words, places = caption.split(), max_pixels // PATCH_FACTOR**2
+    filled = [words[place * len(words) // places] for place in range(places)] if len(words) <= places else words
+    return " ".join(filled[i] for i in rng.permutation(len(filled)))
 
 
 def _later(turn: str, seconds: int) -> str:
