@@ -144,6 +144,10 @@ class Policy:
                     self.feature_cache.add(key, known[key])
         return [known[key] for key in keys]
 
+    def freeze_vision(self) -> None:
+        """Keep the vision tower as it is: training reads frames by it and leaves it alone."""
+        self.base.model.visual.requires_grad_(False)
+
     def forget_features(self) -> None:
         self.feature_cache.clear()
 

@@ -87,8 +87,11 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
     ):
         training, held_out = warm_up_records(suite, part)
         logs[part] = []
+        if part == "frames" and p["freeze_vision"]:
+            policy.freeze_vision()
         if part == "alignment" and training and steps:
-            tuning = {name: p[name] for name in ("learning_rate", "save_steps", "seed", "optimizer")}
+            tuning = {name: p[name] for name in ("save_steps", "seed", "optimizer")}
+            tuning["learning_rate"] = p["alignment_learning_rate"]
             logs[part] = align(policy, training, held_out, build.store, scratch / part, steps, batch_size, **tuning)
         elif training and steps:
             training, held_out = build.fitting(training), build.fitting(held_out)
@@ -96,6 +99,14 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
             logs[part] = fine_tune(policy, training, held_out, build, scratch / part, steps, batch_size, **tuning)
     _save(policy, place.new_checkpoint("warm_up"))
     return logs
+
+
+def _started(p: dict[str, Any], place: Layout) -> Policy:
+    """Checkpoint `start`, its vision tower frozen with `freeze_vision`."""
+    policy = load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
+    if p["freeze_vision"]:
+        policy.freeze_vision()
+    return policy
 
 
 def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
@@ -110,7 +121,7 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     trajectories = suite.trajectories  # which stay on disk; a baseline's are told anew, in memory
     if p["trajectories"] != "tools":
         trajectories = retell(trajectories, p["trajectories"], durations, p["seed"])
-    policy = load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
+    policy = _started(p, place)
     if p["best_of"]:
         tasks, store = suite.select("rl", challenging=True), FrameStore(p["decoder"])
         trajectories = best_of(policy, tasks, store, tool_budget(p), scratch / "best_of", p["best_of"], seed=p["seed"])
@@ -130,7 +141,7 @@ def train_grpo(parameters: dict[str, Any], scratch: Path) -> Log:
     """Stage III: checkpoint `start`, trained by GA-GRPO on challenging tasks of the RL videos, becomes `variant`."""
     prepare_process()
     p, place = parameters, Layout(parameters["folder"])
-    policy = load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
+    policy = _started(p, place)
     tasks = Suite(place.suite).select("rl", challenging=True)
     if is_first_process():
         print(f"{len(tasks)} tasks on {len({task.video for task in tasks})} videos of their own")

@@ -18,7 +18,18 @@ from medscope.suite.teachers.thoughts import NOTHING, going_on, seen
 
 CAPTIONED_FRAMES = "captioned_frames"  # collection of these examples
 WITHIN_EVENTS = 0.5  # share of the seconds
-SIZES = ("frame", "crop", "crop", "frame", "crop", "crop", "frame", "skim")  # of a video's examples, over and over
+SIZES = (
+    "frame",
+    "crop",
+    "frame",
+    "crop",
+    "frame",
+    "crop",
+    "frame",
+    "crop",
+    "frame",
+    "skim",
+)  # of a video's examples, over and over
 FEWEST_SECONDS = 2  # of a video for every frame of an example: a shorter one has none
 
 

@@ -3,10 +3,9 @@
 A pretrained model reads its frames by a tower that has seen millions of captioned images. This one is random, and in a
 short training the loss of whole dialogues, through the language model, does not teach it to see. Here it is trained
 alone, on captioned frames (`suite.captioned_frames`), against the embeddings of a language model that has learned
-captions: every visual token is compared with the embeddings of all words that a frame of its size can show at its
-place. The first word of a caption belongs to the first visual tokens, and so on: where a captioned look has it. The
-loss is cross-entropy over cosines, as in CLIP (Radford et al. 2021), plus the squared distance to the right embedding,
-so that the language model reads a frame as it reads a caption.
+captions: every visual token of a frame, and their mean, is compared with the embeddings of all words that a frame of
+its size can show. The loss is cross-entropy over cosines, as in CLIP (Radford et al. 2021), plus the squared distance
+to the sum of the right embeddings, so that the language model reads a frame as it reads a caption.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,19 +68,21 @@ class Words:
 
     def loss(self, frames: CaptionedFrames, features: torch.Tensor) -> tuple[torch.Tensor, list[bool]]:
         """Mean over the frames, for `features` [frames, tokens, hidden]; and whether each word is the nearest one."""
-        tokens, words = features.shape[1], frames.words[0]
-        place_of_token = torch.arange(tokens) * len(words) // tokens
-        total, right = features.new_zeros(()), []
-        for place in range(len(words)):
+        read = torch.cat([features.mean(1, keepdim=True), features], dim=1)  # the frame as a whole, and every token
+        weights = torch.full(read.shape[1:2], 0.5 / features.shape[1]).index_fill(0, torch.tensor(0), 0.5).to(read)
+        words = len(frames.words[0])
+        total, target, right = features.new_zeros(()), features.new_zeros(()), []
+        for place in range(words):
             known, vectors = self.known[frames.pixels, place], self.vectors[frames.pixels, place]
             index = torch.tensor([known.index(told[place]) for told in frames.words], device=features.device)
-            own = features[:, (place_of_token == place).to(features.device)]
-            cosines = functional.normalize(own, dim=-1) @ functional.normalize(vectors, dim=-1).T
-            each = index[:, None].expand(-1, own.shape[1])
-            total = total + functional.cross_entropy(SHARPNESS * cosines.flatten(0, 1), each.flatten())
-            total = total + DISTANCE * ((own - vectors[index, None]) ** 2).mean() / self.variance
-            right += (cosines.mean(1).argmax(-1) == index).tolist()
-        return total, right
+            cosines = functional.normalize(read, dim=-1) @ functional.normalize(vectors, dim=-1).T
+            scores = SHARPNESS * words**0.5 * cosines.transpose(1, 2)  # a sum of n vectors has a cosine of 1/sqrt(n)
+            each = index[:, None].expand(read.shape[:2])
+            total = total + (functional.cross_entropy(scores, each, reduction="none") * weights).sum(1).mean()
+            target = target + vectors[index, None] / words**0.5
+            right += (cosines[:, 0].argmax(-1) == index).tolist()
+        distances = ((read - target) ** 2).mean(-1) / self.variance
+        return total + DISTANCE * words * (distances * weights).sum(1).mean(), right
 
 
 class AlignmentTrainer(Resumable, Trainer):
