@@ -3,37 +3,83 @@
 import numpy as np
 import pytest
 import torch
+from test_resume import KillAt, Killed
 
 from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore, ToolBudget
+from medscope.ranks import process_count
 from medscope.sources.rendered.camera import write_video
 from medscope.sources.rendered.collections import sample_recording
 from medscope.suite.captioned_frames import captioned_frames
-from medscope.training.alignment import align
+from medscope.training import alignment
+from medscope.training.processes import on_processes
 
 BUDGET = ToolBudget(skim_pixels=784, crop_frames=6, crop_pixels=3136, frame_pixels=7056)
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
-    path = tmp_path_factory.mktemp("videos") / "a.mp4"
-    recording = sample_recording("clips", "clip", "warm_up", path, 24, 0.2, np.random.default_rng(1))
-    write_video(recording)
-    return captioned_frames([recording], 8, BUDGET, seed=0)
+    """Of one video for training, and of another one."""
+    made = []
+    for number in (1, 2):
+        path = tmp_path_factory.mktemp("videos") / f"{number}.mp4"
+        rng = np.random.default_rng(number)
+        recording = sample_recording("clips", f"clip_{number}", "warm_up", path, 24, 0.2, rng)
+        write_video(recording)
+        made.append(captioned_frames([recording], 10, BUDGET, seed=0))
+    return made
 
 
-def test_the_tower_learns_and_nothing_else_moves(examples, tmp_path):
+def aligned(scratch, training, held_out, steps=STEPS):
+    """Weights and log of a short alignment; runs in a process of its own as well."""
+    torch.set_num_threads(1)
     policy = tiny_policy(seed=0)
-    before = {name: weights.clone() for name, weights in policy.model.named_parameters()}
-    log = align(policy, examples, examples, FrameStore(), tmp_path, 12, 4, 3e-3)
-    held_out = [row for row in log if "eval_loss" in row]
-    assert held_out[-1]["eval_loss"] < held_out[0]["eval_loss"]
-    assert 0 <= held_out[-1]["eval_mean_token_accuracy"] <= 1
-    moved = {name for name, weights in policy.model.named_parameters() if not torch.equal(weights, before[name])}
+    folder = scratch / str(process_count())
+    log = alignment.align(policy, training, held_out, FrameStore(), folder, steps, 4, 3e-3, save_steps=4)
+    return {name: weights.detach().clone() for name, weights in policy.model.named_parameters()}, log
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(examples, tmp_path_factory):
+    return aligned(tmp_path_factory.mktemp("whole"), *examples)
+
+
+def test_the_tower_learns_and_nothing_else_moves(uninterrupted):
+    weights, log = uninterrupted
+    losses = [row["loss"] for row in log if "loss" in row]  # one video teaches nothing about another one
+    assert losses[-1] < losses[0] / 2
+    assert all(0 <= row["eval_mean_token_accuracy"] <= 1 for row in log if "eval_loss" in row)
+    before = tiny_policy(seed=0).model
+    moved = {name for name, old in before.named_parameters() if not torch.equal(old, weights[name])}
     assert moved and all("visual" in name for name in moved)
-    assert all(weights.requires_grad for weights in policy.model.parameters())
-    weights = {name: w.clone() for name, w in policy.model.named_parameters()}
-    again = tiny_policy(seed=0)
-    resumed = align(again, examples, examples, FrameStore(), tmp_path, 12, 4, 3e-3)  # finished: loaded, not repeated
-    assert [row for row in resumed if "eval_loss" in row] == held_out
-    assert all(torch.equal(w, weights[name]) for name, w in again.model.named_parameters())
+
+
+def test_a_killed_alignment_ends_in_the_same_weights(uninterrupted, examples, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(alignment, "show_as_text", lambda trainer: trainer.add_callback(KillAt(4)))
+        aligned(tmp_path, *examples)
+    weights, log = aligned(tmp_path, *examples)
+    assert all(torch.equal(value, weights[name]) for name, value in uninterrupted[0].items())
+    assert [row["eval_loss"] for row in log if "eval_loss" in row] == [
+        row["eval_loss"] for row in uninterrupted[1] if "eval_loss" in row
+    ]
+
+
+def test_a_finished_alignment_is_loaded_and_not_repeated(examples, tmp_path, monkeypatch):
+    weights, log = aligned(tmp_path, *examples)
+    monkeypatch.setattr(alignment.AlignmentTrainer, "compute_loss", None)
+    again, loaded = aligned(tmp_path, *examples)
+    assert all(torch.equal(value, again[name]) for name, value in weights.items())
+    assert [row for row in loaded if "eval_loss" in row] == [row for row in log if "eval_loss" in row]
+
+
+@pytest.mark.slow
+def test_alignment_on_two_processes_equals_one(examples, tmp_path):
+    training, held_out = examples
+    weights, log = on_processes(1, aligned, tmp_path, training, held_out, 2)
+    both_weights, both = on_processes(2, aligned, tmp_path, training, held_out, 2)
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose([r[name] for r in both if name in r], [r[name] for r in log if name in r], rtol=1e-3)
+    for name, value in weights.items():
+        assert (both_weights[name] - value).abs().mean() <= 1e-4, name
