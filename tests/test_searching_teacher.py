@@ -102,7 +102,7 @@ def test_runs_of_frames_and_their_edges(recording):
     assert found == [Run("pull", (88, 91)), Run("tear", (94, 100)), Run("pull", (103,))]
     assert (place(found, 1).inner, place(found, 1).outer) == (Window(94, 103), Window(91, 103))
     assert told(found) == "pull 88s pull 91s tear 94s tear 100s pull 103s"
-    assert story(found, 110) == "pull 88 pull 91 tear 94 tear 100 pull 103 end 110"
+    assert story(found, 110) == "pull 88s pull 91s tear 94s tear 100s pull 103s end 110s"
     assert place(found, 2).inner == Window(103, 103)
     assert place(found, 2, end=110).inner == Window(103, 110)
     assert str(place(found, 0)) == f"{found[0].label} 88 88 94"

@@ -201,7 +201,7 @@ def test_captioned_examples_tell_the_story_of_their_captions(store):
         assert end == {"type": "text", "text": f" end {example.end:g}s"}
         pairs = zip(blocks[::2], blocks[1::2], example.captions, example.seconds, strict=True)
         for caption, label, told, second in pairs:
-            assert caption == {"type": "caption", "text": f" {told}"}
+            assert caption == {"type": "caption", "text": f" {told}", "side": 0}
             assert label == {"type": "text", "text": f" {second:g}s"} and f"{told} {second:g}" in example.turn
         window = parse_window(parse_answer(example.turn))
         asked = next(i for i, told in enumerate(example.captions) if told in example.question)
