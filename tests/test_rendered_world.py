@@ -166,7 +166,7 @@ def test_the_instrument_depends_on_the_phase_as_much_as_rho_says_and_nothing_els
     for a, b, words in ((0, 2, EVENTS), (1, 2, INSTRUMENTS), (3, 2, COUNTS)):  # the side is left to all of them
         for word in words:
             sides = [detail[b] == "left" for detail in details if detail[a] == word]
-            assert np.mean(sides) == pytest.approx(0.5, abs=0.2)
+            assert np.mean(sides) == pytest.approx(0.25, abs=0.2)
 
 
 def test_how_often_phases_repeat_events_occur_and_the_camera_is_blind():

@@ -99,7 +99,7 @@ def written(tmp_path):
 
 def test_most_is_spread_evenly_over_the_videos(written):
     """The first tasks alone would be those of the first videos."""
-    assert [t.video for t in written.select("eval", "first", most=4)] == ["video0", "video3", "video6", "video9"]
+    assert len({t.video for t in written.select("eval", "first", most=4)}) == 4
     assert len(written.eval_sets(most=10)["first"]) == 10
     assert len({t.video for t in written.eval_sets(most=10)["first"]}) == 10
 

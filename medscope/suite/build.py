@@ -20,10 +20,11 @@ from medscope.suite.captions import captions
 from medscope.suite.free_text import free_text_tasks
 from medscope.suite.nested_tasks import is_nested, nested_tasks, outline
 from medscope.suite.recall import recall_examples, told_words
+from medscope.suite.sampling import sample_tasks
 from medscope.suite.search_warm_up import LATEST_SECOND, search_examples
 from medscope.suite.splits import SHARES, assign_splits
 from medscope.suite.suite import Suite
-from medscope.suite.tasks import GROUNDING, closed_tasks, sample_tasks
+from medscope.suite.tasks import GROUNDING, closed_tasks
 from medscope.suite.trajectories import make_trajectories
 from medscope.suite.warm_up import captioned_examples, framed_examples, vocabulary
 

@@ -14,6 +14,7 @@ import numpy as np
 from medscope.records import Caption, Domain, Recording, Split, Task, Trajectory, WarmUpExample
 from medscope.suite.bulk.parquet import SUITE, ParquetRecords, shards_of
 from medscope.suite.lazy import JsonLines, Records
+from medscope.suite.sampling import in_turns
 
 
 class Suite:
@@ -73,7 +74,7 @@ class Suite:
         free_text: bool = False,
         most: int | None = None,
     ) -> list[Task]:
-        """The tasks of a split, in order; None means any. At most `most`, evenly spread over all of them."""
+        """The tasks of a split, in order; None means any. At most `most`: kinds, answers and videos in turns."""
         found = [
             task
             for task in self.tasks
@@ -82,7 +83,7 @@ class Suite:
             and collection in (None, task.collection)
             and challenging in (None, task.challenging)
         ]
-        return evenly(found, most)
+        return found if most is None else in_turns(found, most)
 
     def eval_sets(self, most: int | None = None) -> dict[str, list[Task]]:
         """The benchmark: the challenging closed tasks of split `eval` by collection, at most `most` of each."""

@@ -110,13 +110,3 @@ def too_long(evidence: Evidence, duration: float) -> bool:
     length = evidence_window(evidence).length
     limit = duration if isinstance(evidence, Timestamp) else MAX_EVIDENCE_SHARE * duration
     return length > min(limit, MAX_EVIDENCE_SECONDS)
-
-
-def sample_tasks(tasks: Sequence[Task], split: str, most: int, seed: int) -> list[Task]:
-    """At most `most` tasks per video of a split: many videos teach more than many questions about each."""
-    rng = np.random.default_rng([seed, 6])
-    by_video: dict[str, list[Task]] = {}
-    for task in tasks:
-        if task.split == split:
-            by_video.setdefault(task.video, []).append(task)
-    return [found[i] for found in by_video.values() for i in sorted(rng.permutation(len(found))[:most])]

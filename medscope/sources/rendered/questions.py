@@ -10,7 +10,7 @@ def view(interval: Interval) -> str:
     told = interval.attributes
     if "instrument" not in told:
         return interval.label
-    return f"{interval.label} with the {told['instrument']} from the {told['side']} and {told['count']} marks"
+    return f"{interval.label} with the {told['instrument']} from {told['side']} and {told['count']} marks"
 
 
 LANGUAGE = Language(
@@ -25,7 +25,7 @@ LANGUAGE = Language(
         ),
         "side": (
             "From which side does the tool come at the {label} of the {within}?",
-            "On which side is the tool at the {label} of the {within}?",
+            "Where does the tool come from at the {label} of the {within}?",
         ),
         "count": (
             "How many marks are there at the {label} of the {within}?",

@@ -4,7 +4,7 @@ PHASES = ("inspection", "incision", "dissection", "irrigation", "coagulation", "
 STEPS = ("grasping", "cutting", "rinsing", "spreading", "holding")
 EVENTS = ("bleeding", "tear", "bubbles", "burn", "leak", "swelling")
 INSTRUMENTS = ("hook", "blade", "probe", "forceps", "needle")
-SIDES = ("left", "right")
+SIDES = ("left", "right", "above", "below")
 COUNTS = ("one", "two", "three", "four")  # of small marks
 CAMERA = ("smoke", "glare", "outside")
 

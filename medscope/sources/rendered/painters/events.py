@@ -26,18 +26,18 @@ def paint_event(pen: Pen, event: str, rng: np.random.Generator) -> None:
 
 
 def paint_marks(pen: Pen, count: int, side: str, rng: np.random.Generator) -> None:
-    """Paint `count` small pale marks close together, low and away from the instrument that comes from `side`.
+    """Paint `count` small pale marks close together, low and away from an instrument that comes from `side`.
 
-    Their size varies, so that their number is told by looking at each.
+    Their size varies, so that their number is told by their places, as on a die.
     """
-    away = 1 if side == "left" else -1
-    middle = complex(away * rng.uniform(0.4, 0.54), rng.uniform(0.5, 0.64))
-    size = rng.uniform(0.8, 1.2)
-    radius = (0, 0.11, 0.125, 0.15)[count - 1]
-    for angle in 2 * math.pi * (np.arange(count) / count + rng.random()):
+    away = {"left": 1, "right": -1}.get(side) or int(rng.choice((-1, 1)))
+    middle = complex(away * rng.uniform(0.44, 0.54), rng.uniform(0.5, 0.6))
+    size = rng.uniform(0.85, 1.15)
+    radius = (0, 0.13, 0.155, 0.19)[count - 1]
+    for angle in math.pi * (2 * np.arange(count) / count + (0.0, 0.0, 0.5, 0.25)[count - 1]):
         at = middle + radius * np.exp(1j * angle)
-        disc(pen, at, 0.075 * size, (40, 34, 40, 255))
-        disc(pen, at, 0.052 * size, (250, 248, 226, 255))
+        disc(pen, at, 0.1 * size, (40, 34, 40, 255))
+        disc(pen, at, 0.075 * size, (250, 248, 226, 255))
 
 
 def _bleeding(pen: Pen, rng: np.random.Generator, place: complex, size: float, colour: Colour) -> None:

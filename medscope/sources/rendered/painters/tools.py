@@ -18,6 +18,7 @@ TIPS: tuple[Colour, ...] = (
     (228, 228, 228),
 )
 TIP = 0.44  # length of a tip
+WAYS: dict[str, complex] = {"left": 1, "right": -1, "above": 1j, "below": -1j}  # into the picture, y downwards
 Pen = ImageDraw.ImageDraw
 
 
@@ -28,15 +29,17 @@ def paint_step(pen: Pen, step: str, rng: np.random.Generator) -> None:
 
 
 def paint_instrument(pen: Pen, instrument: str, side: str, rng: np.random.Generator) -> None:
-    """Paint the instrument of an event: a shaft from `side`, low in the picture, and its tip."""
-    way = 1 if side == "left" else -1
-    grip = complex(-0.5 * way, 0.56) + 0.04 * complex(*rng.uniform(-1, 1, 2))
-    turn = complex(way, 0) * np.exp(-1j * way * rng.uniform(0.1, 0.3))
+    """Paint the instrument of an event, a shaft from `side` and its tip: from left and right low in the picture."""
+    way = WAYS[side]
+    level = bool(way.real)
+    mirror = int(way.real) or int(rng.choice((-1, 1)))
+    grip = (0.56j - 0.5 * way if level else -0.84 * way) + 0.04 * complex(*rng.uniform(-1, 1, 2))
+    turn = way * np.exp(-1j * mirror * rng.uniform(0.1, 0.3))
     colour = (*TIPS[rng.integers(len(TIPS))], 255)
     _shaft(pen, grip - 1.2 * turn, grip)
     for extra, ink in ((0.035, (28, 28, 34, 255)), (0, colour)):  # all rims first, so that the parts flow together
         for kind, width, points in SHAPES[instrument]:
-            at = [grip + TIP * turn * (p.real + 1j * way * p.imag) for p in points]
+            at = [grip + TIP * turn * (p.real + 1j * mirror * p.imag) for p in points]
             if kind == "area":
                 area(pen, at, ink)
                 line(pen, [*at, at[0]], 2 * extra + 0.01, ink)
