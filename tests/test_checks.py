@@ -51,9 +51,9 @@ BLIND = ["checkpoint=''", "audit_tasks=0", "free_text_tasks=0"]
         ("ga_grpo", ["temperature=0"], "all rollouts of a group would be alike"),
         ("evaluate", ["model=endpoint"], "checkpoint and model are both given"),
         ("evaluate", ["endpoint={calls: tags}"], "endpoint has settings, but model names none"),
-        ("evaluate", ["model=endpoint", "oracle=true", *BLIND], "not that of an endpoint"),
+        ("evaluate", ["model=endpoint", "oracle=true", *BLIND], "not those of an endpoint"),
         ("evaluate", ["in_flight=0"], "in_flight is 0; it is at least 1"),
-        ("evaluate", ["oracle=true", "tools=false", *BLIND[1:]], "not executed without tools"),
+        ("evaluate", ["oracle=true", "tools=false", *BLIND[1:]], "which are not executed"),
         ("evaluate", ["oracle=true", "audit_tasks=4", "free_text_tasks=0"], "audit and free text are greedy"),
         ("evaluate", ["temperature=1", "audit_tasks=0", "free_text_tasks=4"], "audit and free text are greedy"),
         *(

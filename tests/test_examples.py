@@ -106,7 +106,7 @@ def test_a_trainer_builds_no_more_examples_than_its_batches_need(own_policy, tmp
 def test_a_trajectory_trains_on_the_very_tokens_of_its_rollout(own_policy, trajectories, store, tiny_budget):
     environment = ClinicalVideoEnvironment(store, tiny_budget)
     task = trajectories[0].task
-    rollout, *_ = generate(own_policy, [task], [environment], forced_turns=[TURNS[0]], max_turn_tokens=2)
+    rollout, *_ = generate(own_policy, [task], [environment], forced_turns=[[TURNS[0]]], max_turn_tokens=2)
     example = ExampleBuilder(own_policy, store, tiny_budget)(trajectories[0])
     read = [token for span in example.spans for token in span.ids]
     seen = rollout.prompt.ids + rollout.completion

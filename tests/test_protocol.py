@@ -80,6 +80,6 @@ def test_a_missing_video_is_an_error_that_names_it(task, fresh, tmp_path):
 def test_an_episode_and_a_rollout_of_the_same_turn_look_at_the_same(task, fresh, policy, store, tiny_budget):
     """The record of a rollout whose first turn is written equals that of an episode, frame by frame."""
     rollout = generate(
-        policy, [task], [ClinicalVideoEnvironment(store, tiny_budget)], max_turn_tokens=4, forced_turns=[CROP]
+        policy, [task], [ClinicalVideoEnvironment(store, tiny_budget)], max_turn_tokens=4, forced_turns=[[CROP]]
     )[0]
     assert rollout.trace.calls[:1] == list(run_episode(Recited([CROP, ANSWER]), task, fresh).calls)

@@ -34,14 +34,14 @@ def environments(tasks, store, tiny_budget):
     return [ClinicalVideoEnvironment(store, tiny_budget) for _ in range(GROUP * len(tasks))]
 
 
-def ragged_turns(count: int) -> list[str]:
+def ragged_turns(count: int) -> list[list[str]]:
     """First turns whose calls give different numbers of frames, one of them refused."""
     calls = [
         {"start_time": 1.0, "end_time": 3.0},
         {"start_time": 0.0, "end_time": 6.0},
         {"start_time": 5.0, "end_time": 2.0},  # refused: swapped
     ]
-    return [f"<think>{'look ' * (i % 4)}</think>" + call_text("crop_video", calls[i % 3]) for i in range(count)]
+    return [[f"<think>{'look ' * (i % 4)}</think>" + call_text("crop_video", calls[i % 3])] for i in range(count)]
 
 
 def test_logps_of_ragged_groups_equal_a_plain_forward(policy, environments, tasks):
@@ -52,6 +52,16 @@ def test_logps_of_ragged_groups_equal_a_plain_forward(policy, environments, task
     assert any(not r.trace.calls[0].executed for r in rollouts), "the test wants a failed call"
     for rollout in rollouts:
         np.testing.assert_allclose(rollout.logps, plain_logps(policy, rollout, first_span=1), atol=1e-4)
+
+
+def test_any_number_of_first_turns_can_be_given(caller, environments, tasks):
+    """None, one and two; what follows is as if the model had written them."""
+    given = [[turn for [turn] in ragged_turns(number % 3)] for number in range(len(tasks) * GROUP)]
+    rollouts = generate(caller, tasks, environments, GROUP, max_turn_tokens=40, forced_turns=given)
+    for rollout, turns in zip(rollouts, given, strict=True):
+        assert rollout.turns[: len(turns)] == turns and len(rollout.turns) > len(turns)
+        np.testing.assert_allclose(rollout.logps, plain_logps(caller, rollout, first_span=2 * len(turns)), atol=1e-4)
+    assert {len(turns) for turns in given} == {0, 1, 2}
 
 
 def stock_greedy(policy: Policy, rollout: Rollout, count: int) -> list[int]:
@@ -158,7 +168,7 @@ def test_the_mode_of_the_model_is_as_before_even_after_an_error(policy, environm
             generate(policy, [broken], environments[:1])
         assert policy.model.training
         with pytest.raises(ValueError, match="shorter"):  # an error while the model speaks
-            generate(policy, tasks, environments[:2], max_turn_tokens=4, forced_turns=["<think>"])
+            generate(policy, tasks, environments[:2], max_turn_tokens=4, forced_turns=[["<think>"]])
         assert policy.model.training
     finally:
         policy.model.eval()
@@ -223,7 +233,7 @@ def test_a_response_that_the_context_cannot_hold_is_refused(caller, tasks, store
 
     def rolled(context_tokens):
         environment = ClinicalVideoEnvironment(store, replace(budget, context_tokens=context_tokens))
-        return generate(caller, tasks[:1], [environment], max_turn_tokens=20, forced_turns=[crop])[0]
+        return generate(caller, tasks[:1], [environment], max_turn_tokens=20, forced_turns=[[crop]])[0]
 
     free = rolled(4096)
     exact = len(free.prompt.ids) + sum(len(span.ids) for span in free.spans[:2]) + 20
@@ -241,7 +251,7 @@ def test_a_dialogue_ends_where_not_even_an_error_fits(caller, environments, task
     crop = "<think></think>" + call_text("crop_video", {"start_time": 0.0, "end_time": 8.0})
     prompt = len(generate(caller, tasks[:1], environments[:1], max_turn_tokens=1)[0].prompt.ids)
     environment = ClinicalVideoEnvironment(store, replace(tiny_budget, context_tokens=prompt + 20))
-    rollout = generate(caller, tasks[:1], [environment], max_turn_tokens=20, forced_turns=[crop])[0]
+    rollout = generate(caller, tasks[:1], [environment], max_turn_tokens=20, forced_turns=[[crop]])[0]
     assert rollout.turns == [crop] and [call.executed for call in rollout.trace.calls] == [False]
 
 

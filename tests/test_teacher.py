@@ -15,8 +15,9 @@ from medscope.environment.tools import skim_seconds
 from medscope.evaluation.judge import exact_judge
 from medscope.metrics import evidence_window, temporal_iou
 from medscope.records import Timestamp, Window
+from medscope.suite.oracle import oracle_turns
 from medscope.suite.tasks import closed_tasks
-from medscope.suite.teachers.scripted import UNSEEN, ScriptedTeacher, oracle_turn
+from medscope.suite.teachers.scripted import UNSEEN, ScriptedTeacher
 from medscope.suite.trajectories import MIN_WINDOW_IOU, faults, make_trajectories
 
 
@@ -99,11 +100,17 @@ def test_details_can_be_seen_everywhere_in_their_interval(operation, tiny_budget
         assert parse_answer(teacher.next_turn(said(second))) == task.reference.text
 
 
-def test_the_oracle_crops_the_evidence_and_needs_no_skim_that_shows_it(operation, tiny_budget):
+def test_an_oracle_takes_the_looks_of_the_teacher_or_crops_the_evidence(operation, tiny_budget, store):
     task = of_kind(operation, "instrument", "resection")
-    for budget in (tiny_budget, replace(tiny_budget, skim_frames=1)):  # a skim of one frame shows the incision alone
-        _, arguments = parse_tool_call(find_tool_call(oracle_turn(task, operation, budget)))
-        assert arguments == {"start_time": task.evidence.start, "end_time": task.evidence.end}
+    for frames in (tiny_budget.skim_frames, 1):  # a skim of one frame shows the incision alone
+        environment = ClinicalVideoEnvironment(store, replace(tiny_budget, skim_frames=frames))
+        turns = oracle_turns(task, operation, environment)
+        _, arguments = parse_tool_call(find_tool_call(turns[-1]))
+        if frames == 1:
+            assert arguments == {"start_time": task.evidence.start, "end_time": task.evidence.end}
+        else:
+            teacher = teach(operation, task, tiny_budget)
+            assert turns == list(run_episode(teacher, task, environment).turns[:-1]) and parse_answer(turns[-1]) is None
 
 
 def make(recording, asked, environment, boundary_slack=0.5, direct_share=0.5):

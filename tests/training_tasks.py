@@ -55,7 +55,7 @@ class ForcedTrainer(GAGRPOTrainer):
     def sample(self, tasks):
         count = len(tasks) * self.num_generations
         environments = [ClinicalVideoEnvironment(self.store, self.budget) for _ in range(count)]
-        forced = [forced_crop(tasks[i // self.num_generations], i % self.num_generations) for i in range(count)]
+        forced = [[forced_crop(tasks[i // self.num_generations], i % self.num_generations)] for i in range(count)]
         rollouts = generate(
             self.policy, tasks, environments, self.num_generations, max_turn_tokens=6, forced_turns=forced
         )

@@ -83,15 +83,15 @@ def generate(
     tools: bool = True,
     temperature: float = 0.0,
     max_turn_tokens: int | None = None,
-    forced_turns: Sequence[str] | None = None,
+    forced_turns: Sequence[Sequence[str]] | None = None,
 ) -> list[Rollout]:
     """Answer every task `num_generations` times, greedily (`temperature` 0) or sampled with torch's global generator.
 
     `environments` holds `num_generations` environments per task, in a row; each is reset to its task's video. Without
-    `tools` none are offered, and a call made all the same is not executed: it ends the dialogue. `forced_turns` writes
-    the first turn of every rollout instead of the model (the oracle window). A turn is cut after `max_turn_tokens`
-    (default: the budget's). Returns rollouts in the order of `environments`; the model's mode is as before, also after
-    an error.
+    `tools` none are offered, and a call made all the same is not executed: it ends the dialogue. `forced_turns` are the
+    first turns of every rollout, written instead of the model (the looks of an oracle). A turn is cut after
+    `max_turn_tokens` (default: the budget's). Returns rollouts in the order of `environments`; the model's mode is as
+    before, also after an error.
 
     Tasks whose dialogues could fill more than `Policy.cache_bytes` are generated one batch after the other. Raises
     ValueError for another number of environments and for a prompt that exceeds the context, VideoError for a video
@@ -156,7 +156,7 @@ def _generate_batch(
     num_generations: int,
     temperature: float,
     max_turn_tokens: int,
-    forced_turns: Sequence[str] | None,
+    forced_turns: Sequence[Sequence[str]] | None,
 ) -> None:
     """Let these rollouts, whole groups, speak to their end."""
     prompts = [rollout.prompt for rollout in rollouts[::num_generations]]
@@ -168,13 +168,25 @@ def _generate_batch(
         batches += _generate_turn(policy, batches.pop(), temperature, max_turn_tokens)
 
 
-def _force(policy: Policy, batch: RolloutBatch, turns: Sequence[str], max_turn_tokens: int) -> list[RolloutBatch]:
-    """Write a turn for every rollout; the batch that goes on."""
-    for rollout, turn in zip(batch.rollouts, turns, strict=True):
-        rollout.spans[-1].ids += encode_turn(policy, turn).ids
-    written = [rollout.spans[-1].ids[:-1] for rollout in batch.rollouts]
-    batch.context.extend([TokenSpan(span.ids + ids) for span, ids in zip(batch.fed, written, strict=True)])
-    return _respond(policy, batch, list(range(len(turns))), max_turn_tokens)
+def _force(
+    policy: Policy, batch: RolloutBatch, turns: Sequence[Sequence[str]], max_turn_tokens: int
+) -> list[RolloutBatch]:
+    """Write the turns that are given for each rollout; the batches of those that go on by themselves."""
+    given = {id(rollout): written for rollout, written in zip(batch.rollouts, turns, strict=True)}
+    batches, going = [], [batch]
+    while going:
+        batch = going.pop()
+        left = [row for row, rollout in enumerate(batch.rollouts) if len(rollout.turns) < len(given[id(rollout)])]
+        free = [row for row in range(len(batch.rollouts)) if row not in left]
+        batches += [batch.select(free, [batch.fed[row] for row in free])] if free else []
+        if left:
+            batch = batch.select(left, [batch.fed[row] for row in left])
+            for rollout in batch.rollouts:
+                rollout.spans[-1].ids += encode_turn(policy, given[id(rollout)][len(rollout.turns)]).ids
+            written = [rollout.spans[-1].ids[:-1] for rollout in batch.rollouts]
+            batch.context.extend([TokenSpan(f.ids + w, f.images) for f, w in zip(batch.fed, written, strict=True)])
+            going = _respond(policy, batch, list(range(len(left))), max_turn_tokens)
+    return batches
 
 
 def _generate_turn(policy: Policy, batch: RolloutBatch, temperature: float, max_turn_tokens: int) -> list[RolloutBatch]:

@@ -106,8 +106,8 @@ def benchmark_table(systems: Mapping[str, Sequence[Prediction]]) -> dict[str, di
 def valid_sets(table: Table, oracle: str = "oracle", blind: str = "blind") -> dict[str, str | None]:
     """Per eval set of `table` why no claim is made on it; None where claims hold.
 
-    They hold where the VQA accuracy of the system `oracle`, which is shown the evidence, is .7 or more, so that the
-    questions can be answered from it, and that of `blind`, which sees no video, at most .25.
+    They hold where the VQA accuracy of the system `oracle`, which is given the teacher's looks, is .7 or more, so that
+    questions can be answered from these, and that of `blind`, which sees no video, at most .25.
     """
     names = dict.fromkeys(name for sets in table.values() for name in sets)
     return {name: _reason(table, name, oracle, blind) for name in names}

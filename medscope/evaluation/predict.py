@@ -1,6 +1,6 @@
 """Let a policy answer tasks: one loop over batches of `generate`, one judge, one `Prediction` per task.
 
-Systems differ only in arguments: `no_tools` offers none, `oracle` writes the first turn, the audit swaps environments.
+Systems differ only in arguments: `no_tools` offers none, `oracle` writes the looks, the audit swaps environments.
 """
 
 from bisect import bisect_left
@@ -32,14 +32,14 @@ def predict(
     budget: ToolBudget,
     system: str,
     tools: bool = True,
-    oracle_turns: Sequence[str] | None = None,
+    oracle_turns: Sequence[Sequence[str]] | None = None,
     temperature: float = 0.0,
     judge: Judge = exact,
     environment: Callable[[Task], ClinicalVideoEnvironment] | None = None,
 ) -> list[Prediction]:
     """Answer every task once, greedily (`temperature` 0) or sampled with torch's global generator.
 
-    `oracle_turns` are written as the first turn of each task in place of the model's own. `environment` makes the
+    `oracle_turns` are written as the first turns of each task in place of the model's own. `environment` makes the
     environment of a task (default: a plain one). The policy's feature cache is used and left as it was found, even
     where the judge (`JudgeError`) or a video (`VideoError`) fails. Of several processes each answers batches of its
     own, and all return every prediction in the order of the tasks; sampled answers are refused there (ValueError).

@@ -72,7 +72,7 @@ def _combinations(stage: str, p: Mapping[str, Any]) -> Iterator[str]:
     if p.get("endpoint") and not is_endpoint(p.get("model", "")):
         yield "endpoint has settings, but model names none: set model to `endpoint` or to the URL of one"
     if is_endpoint(p.get("model", "")) and p.get("oracle"):
-        yield "oracle writes the first turn of a local policy, not that of an endpoint"
+        yield "oracle writes the looks of a local policy, not those of an endpoint"
     blind = p.get("checkpoint") == "" and not p.get("model")
     if blind and (chance_or_written or replayed_or_free or not p.get("tools")):
         yield (
@@ -80,7 +80,7 @@ def _combinations(stage: str, p: Mapping[str, Any]) -> Iterator[str]:
             "temperature, audit_tasks and free_text_tasks 0"
         )
     if p.get("oracle") and not p.get("tools"):
-        yield "oracle writes a tool call, which is not executed without tools"
+        yield "oracle writes tool calls, which are not executed without tools"
     if chance_or_written and replayed_or_free:
         yield (
             "audit and free text are greedy and start from the question: with oracle or a temperature above 0, "

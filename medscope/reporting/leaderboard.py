@@ -27,7 +27,7 @@ from medscope.reporting.leaderboard_page import Group, LeftOut, Row, write_page
 
 PROTOCOL = ".protocol.json"
 COMPANIONS = (".audit", ".free_text", ".quarantined")  # files that belong to a system and are not ranked
-CEILING = "oracle"  # the system whose first look is the true one
+CEILING = "oracle"  # the system whose looks are those of the teacher
 ORDER = ("accuracy", "evidence_miou")  # best first
 
 

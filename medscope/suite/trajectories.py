@@ -57,10 +57,11 @@ def teacher_of(
     describe: Callable[[Interval], str],
     boundary_slack: float,
     rng: np.random.Generator,
+    mistakes: float = MISTAKES,
 ) -> Callable[..., Agent] | None:
     """Makes the teacher of a task, with or without `tools`; None where the skim does not show what is asked for."""
     if is_nested(recording) and not task.free_text:
-        search = partial(SearchingTeacher, task, recording, budget, rng, boundary_slack, MISTAKES)
+        search = partial(SearchingTeacher, task, recording, budget, rng, boundary_slack, mistakes)
         return search if search().candidates else None
     seconds = skim_seconds(recording.duration, budget.skim_frames)
     known = (task, outline(recording), seconds, recording.duration, boundary_slack, rng, describe)

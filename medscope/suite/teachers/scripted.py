@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from medscope.environment.grammar import call_text, window_text
-from medscope.environment.tools import ToolBudget, skim_seconds
 from medscope.metrics import evidence_window
 from medscope.records import Interval, Recording, Task, Text, Window
 from medscope.sources.source import describe
@@ -120,15 +119,6 @@ class ScriptedTeacher:
     def _answer(self, window: Window | None) -> str:
         """The answer in words; to a question for a window, the teacher's own."""
         return self.task.reference.text if isinstance(self.task.reference, Text) else window_text(window)
-
-
-def oracle_turn(task: Task, recording: Recording, budget: ToolBudget) -> str:
-    """The first turn of the ceiling: the true storyline and a crop of the true evidence window."""
-    seconds = skim_seconds(recording.duration, budget.skim_frames)
-    teacher = ScriptedTeacher(task, recording, seconds, recording.duration, 0.0, np.random.default_rng(0))
-    window = evidence_window(task.evidence)
-    call = call_text("crop_video", {"start_time": window.start, "end_time": min(window.end, recording.duration)})
-    return teacher.thought("look") + call
 
 
 def storyline(recording: Recording, seconds: Sequence[int], end: float) -> list[tuple[str, int]]:
