@@ -102,11 +102,8 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
 
 
 def _started(p: dict[str, Any], place: Layout) -> Policy:
-    """Checkpoint `start`, its vision tower frozen with `freeze_vision`."""
-    policy = load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
-    if p["freeze_vision"]:
-        policy.freeze_vision()
-    return policy
+    """Checkpoint `start`."""
+    return load_policy(place.checkpoint(p["start"]), load_in_4bit=p["load_in_4bit"], dtype=p["dtype"])
 
 
 def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
@@ -122,6 +119,8 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     if p["trajectories"] != "tools":
         trajectories = retell(trajectories, p["trajectories"], durations, p["seed"])
     policy = _started(p, place)
+    if p["freeze_vision"]:
+        policy.freeze_vision()
     if p["best_of"]:
         tasks, store = suite.select("rl", challenging=True), FrameStore(p["decoder"])
         trajectories = best_of(policy, tasks, store, tool_budget(p), scratch / "best_of", p["best_of"], seed=p["seed"])

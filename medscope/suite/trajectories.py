@@ -23,7 +23,7 @@ from medscope.suite.nested_tasks import is_nested, outline
 from medscope.suite.teachers.scripted import ScriptedTeacher
 from medscope.suite.teachers.searching import SearchingTeacher
 
-MISTAKES = 0.03  # chance that the searching teacher writes a call wrongly first
+MISTAKES = 0.1  # chance that the searching teacher writes a call wrongly first
 MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another interval does not
 
 

@@ -26,6 +26,7 @@ from medscope.environment.environment import show_frames
 from medscope.ranks import gathered, share
 from medscope.records import WarmUpExample
 from medscope.suite.lazy import Joined
+from medscope.training.arguments import common_arguments, supervised_arguments
 from medscope.training.examples import LazyExamples
 from medscope.training.optimizers import optimizer_class
 from medscope.training.progress import show_as_text
@@ -146,27 +147,12 @@ def align(
 ) -> list[dict[str, float]]:
     """Train the vision tower in place on captioned frames, resuming from `scratch` after a kill; returns the log."""
     settings = TrainingArguments(
-        output_dir=str(scratch),
-        max_steps=steps,
+        **common_arguments(scratch, steps, learning_rate, save_steps, seed),
+        **supervised_arguments(steps, evaluations),
         per_device_train_batch_size=share("batch_size", batch_size),
         per_device_eval_batch_size=share("batch_size", batch_size),
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.05},
         warmup_steps=min(20, steps // 10),
-        max_grad_norm=1.0,
-        use_cpu=not torch.cuda.is_available(),
-        eval_strategy="steps",
-        eval_steps=max(1, steps // evaluations),
-        logging_steps=max(1, min(20, steps // 10)),
-        save_steps=save_steps,
-        save_total_limit=1,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
         prediction_loss_only=True,
-        report_to=[],
-        seed=seed,
-        data_seed=seed,
     )
     both = Joined(training, held_out)
     numbers = list(range(len(both)))

@@ -7,11 +7,12 @@ Selecting, holding out and shuffling need no frame.
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, Generic, TypeVar
 
 import torch
+from PIL import Image
 
 from medscope.agents.context import rope_positions
 from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, TokenSpan, encode_blocks, encode_prompt, encode_turn
@@ -31,7 +32,7 @@ from medscope.suite.warm_up import warm_up_blocks
 Record = TypeVar("Record")
 IGNORED = -100  # label of a token that bears no loss
 HELD_OUT_EVERY = 20  # every 20th video of a split (or captioned example) is held out from training, for the curves
-MOST_HELD_OUT = 320  # examples; the curves need no more
+MOST_HELD_OUT = 192  # examples; the curves need no more
 CLIP_SECONDS = 30  # a video of at most so many seconds is a clip
 TOKEN_BYTES = 8
 # The parts of the warm-up, in order, and the kinds of examples in each.
@@ -73,13 +74,17 @@ def warm_up_example(policy: Policy, example: WarmUpExample, store: FrameStore) -
 
 
 def trajectory_example(policy: Policy, trajectory: Trajectory, environment: ClinicalVideoEnvironment) -> Example:
-    """A trajectory, its calls executed again so that the frames are those that the environment really shows."""
+    """A trajectory, its calls executed again so that the frames are those that the environment really shows.
+
+    A turn whose call is refused bears no loss: what follows it is learned, the mistake is not.
+    """
     environment.reset(path=trajectory.task.path)
     messages = opening(trajectory.task.question, skim(environment), trajectory.tools)
     spans = [encode_prompt(policy, messages, trajectory.tools)]
     for turn in trajectory.turns:
         spans.append(encode_turn(policy, turn))
         if response := step(environment, turn):
+            spans[-1] = replace(spans[-1], assistant=environment.trace.calls[-1].executed)
             spans.append(encode_blocks(policy, response, RESPONSE_HEAD, RESPONSE_TAIL))
     return Example(tuple(spans))
 
@@ -199,7 +204,7 @@ def clip_records(suite: Suite, most: int) -> Sequence[WarmUpExample]:
 
 
 def hold_out(records: Sequence[Record], sources: Sequence[Hashable]) -> tuple[Sequence[Record], Sequence[Record]]:
-    """Records of every HELD_OUT_EVERY-th source apart from the others; at most MOST_HELD_OUT of them.
+    """Records of every HELD_OUT_EVERY-th source apart from the others; of them at most MOST_HELD_OUT, evenly spread.
 
     Where all are of one source, single records are held out.
     """
@@ -208,7 +213,8 @@ def hold_out(records: Sequence[Record], sources: Sequence[Hashable]) -> tuple[Se
     held_out = set(list(dict.fromkeys(sources))[::HELD_OUT_EVERY])
     apart = [source in held_out for source in sources]
     training = [number for number, held in enumerate(apart) if not held]
-    return pick(records, training), pick(records, [n for n, held in enumerate(apart) if held][:MOST_HELD_OUT])
+    rest = [number for number, held in enumerate(apart) if held]
+    return pick(records, training), pick(records, evenly(rest, MOST_HELD_OUT))
 
 
 def collate(policy: Policy, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -220,24 +226,34 @@ def collate(policy: Policy, examples: Sequence[Example]) -> dict[str, torch.Tens
     width = max(example.tokens for example in examples)
     ids = torch.full((len(examples), width), policy.tokenizer.pad_token_id)
     labels, mask = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
-    positions, images = torch.ones(3, *ids.shape, dtype=torch.long), []
+    images: list[Image.Image] = []
     for row, example in enumerate(examples):
-        start = now = 0
+        start = 0
         for span in example.spans:
             here = slice(start, start + len(span.ids))
             ids[row, here], mask[row, here] = torch.tensor(span.ids), 1
             if span.assistant:
                 labels[row, here] = ids[row, here]
             images += span.images
-            placed = rope_positions(span, policy.image_token, now)
-            positions[:, row, here] = torch.from_numpy(placed.copy())
-            start, now = here.stop, int(placed.max(initial=now - 1)) + 1
+            start = here.stop
     if len(examples) * width**2 > policy.mask_elements:
         mask.fill_(1)
     kinds = (ids == policy.image_token).int()
     batch = {"input_ids": ids, "labels": labels, "attention_mask": mask, "mm_token_type_ids": kinds}
     if any(span.captioned for example in examples for span in example.spans):
-        batch["position_ids"] = positions  # the model itself would take the captions for text
+        batch["position_ids"] = _positions(policy, examples, width)  # the model would take the captions for text
     if images:
         batch |= policy.processor.image_processor(images, do_resize=False, return_tensors="pt")
     return batch
+
+
+def _positions(policy: Policy, examples: Sequence[Example], width: int) -> torch.Tensor:
+    """Rotary positions [3, rows, width] in which a caption has those of its frame."""
+    positions = torch.ones(3, len(examples), width, dtype=torch.long)
+    for row, example in enumerate(examples):
+        start = now = 0
+        for span in example.spans:
+            placed = rope_positions(span, policy.image_token, now)
+            positions[:, row, start : start + len(span.ids)] = torch.from_numpy(placed.copy())
+            start, now = start + len(span.ids), int(placed.max(initial=now - 1)) + 1
+    return positions

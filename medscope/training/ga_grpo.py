@@ -37,6 +37,7 @@ from medscope.modulation import Modulation, modulated_advantages
 from medscope.ranks import process_count, share
 from medscope.records import Task
 from medscope.rewards import Reward, RewardSettings, reward
+from medscope.training.arguments import common_arguments
 from medscope.training.experience import Experience
 from medscope.training.precision import check_precision
 from medscope.training.progress import show_as_text
@@ -222,33 +223,21 @@ def train(
     `questions_per_step` is that of all processes together, per micro-batch. Raises ValueError where it cannot be shared
     by the processes, and where the learning rate is too small for the weights' precision.
     """
-    for parameter in policy.base.model.visual.parameters():
-        parameter.requires_grad_(False)
+    policy.freeze_vision()  # its features are kept for the rollouts and the update
     check_precision(policy, learning_rate)
     arguments = TrainingArguments(
-        output_dir=str(scratch),
-        max_steps=steps,
+        **common_arguments(scratch, steps, learning_rate, save_steps, seed),
         per_device_train_batch_size=share("questions_per_step", questions_per_step),
         gradient_accumulation_steps=gradient_accumulation,
-        learning_rate=learning_rate,
         lr_scheduler_type="linear",  # to 0: late updates average the noise of the rollouts out
         warmup_steps=10,  # Adam's first steps are all of full size
         adam_beta2=0.95,
         weight_decay=0.0,
-        max_grad_norm=1.0,
         bf16=bf16,
         activation_checkpointing=gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
-        save_steps=save_steps,
-        save_total_limit=1,
-        remove_unused_columns=False,
         dataloader_drop_last=True,
-        dataloader_pin_memory=False,
-        report_to=[],
-        seed=seed,
-        data_seed=seed,
     )
     trainer = GAGRPOTrainer(
         policy, arguments, tasks, store, budget, num_generations, temperature, modulation, settings, judge, engine,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
 from trl import SFTConfig, SFTTrainer
@@ -19,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from medscope.agents.policy import Policy
 from medscope.ranks import share
 from medscope.suite.lazy import Joined
+from medscope.training.arguments import common_arguments, supervised_arguments
 from medscope.training.examples import Example, LazyExamples, collate
 from medscope.training.optimizers import optimizer_class
 from medscope.training.order import WholeOrder, grouped_by_length
@@ -68,35 +68,20 @@ def fine_tune(
     check_precision(policy, learning_rate)
     betas = (0.9, 0.98)
     settings = SFTConfig(
-        output_dir=str(scratch),
-        max_steps=steps,
+        **common_arguments(scratch, steps, learning_rate, save_steps, seed),
+        **supervised_arguments(steps, evaluations),
         per_device_train_batch_size=share("batch_size", batch_size),
         per_device_eval_batch_size=share("batch_size", batch_size),
         gradient_accumulation_steps=gradient_accumulation,
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.05},
         warmup_steps=warm_up_steps,
         adam_beta1=betas[0],
         adam_beta2=betas[1],
         weight_decay=weight_decay,
-        max_grad_norm=1.0,
         bf16=bf16,
         activation_checkpointing=gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        use_cpu=not torch.cuda.is_available(),
-        eval_strategy="steps",
-        eval_steps=max(1, steps // evaluations),
-        logging_steps=max(1, min(20, steps // 10)),
-        save_steps=save_steps,
-        save_total_limit=1,
         max_length=None,
-        remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
-        dataloader_pin_memory=False,
-        report_to=[],
-        seed=seed,
-        data_seed=seed,
     )
     examples = LazyExamples(Joined(training, held_out), build)
     numbers = list(range(len(examples)))  # TRL takes Arrow tables only: its rows are the numbers of examples

@@ -6,6 +6,7 @@ it zooms in on what it found until the frames are a second apart. An attribute t
 """
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from medscope.suite.teachers.thoughts import (
 UNSEEN = "not seen"  # the answer about what no look has shown
 SWAP = "swap"  # the thought about a call whose end lies before its start
 DENSE = 1.5  # seconds between frames; closer looks show nothing new
+MISTHOUGHT = 0.5  # share of the mistaken calls whose thought is wrong already
 CLOSER = 0.6  # a closer look takes at most this share of the one before; it is not worth a call otherwise
 
 Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds that were shown (none: refused)
@@ -187,11 +189,13 @@ class SearchingTeacher:
         return min((event.window.length for event in events), default=0.0)
 
     def _look(self, said: str, at: Place) -> Looks:
-        """One crop with both edges. A mistaken call swaps its ends; it is refused and then written well."""
+        """One crop with both edges. A mistaken call swaps its ends, in half of the cases its thought does, too; it is
+        refused and then written well."""
         window = at.outer
         if self.rng.random() < self.mistakes and self.calls + 1 < self.budget.max_calls:
             self.calls += 1
-            yield think(said, str(at), "look") + _crop(window.end, window.start)
+            wrong = replace(at, before=at.after, after=at.before) if self.rng.random() < MISTHOUGHT else at
+            yield think(said, str(wrong), "look") + _crop(window.end, window.start)
             said = SWAP
         self.calls += 1
         return (yield think(said, str(at), "look") + _crop(window.start, window.end))
