@@ -117,6 +117,14 @@ def test_a_trajectory_trains_on_the_very_tokens_of_its_rollout(own_policy, traje
     assert said == f"{TURNS[0]}<|im_end|>{TURNS[1]}<|im_end|>"
 
 
+def test_a_refused_turn_is_read_and_not_imitated(own_policy, trajectories, store, tiny_budget):
+    swapped = "<think>look</think>" + call_text("crop_video", {"start_time": 20.0, "end_time": 0.0})
+    example = ExampleBuilder(own_policy, store, tiny_budget)(replace(trajectories[0], turns=(swapped, *TURNS)))
+    said = ["".join(own_policy.tokenizer.decode(span.ids)) for span in example.spans if span.assistant]
+    assert said == [f"{turn}<|im_end|>" for turn in TURNS]
+    assert swapped in own_policy.tokenizer.decode([token for span in example.spans for token in span.ids])
+
+
 def test_long_batches_are_trained_without_a_mask_to_the_same_loss_and_gradient(trajectories, store, tiny_budget):
     policy = tiny_policy(seed=0)
     other = Trajectory(trajectories[0].task, (TURNS[0], f"<think>{'seen ' * 50}</think><answer>yes</answer>"))

@@ -54,9 +54,9 @@ def task(recording: Recording, kind: str, subject: str = "", within: str = "") -
     return next(t for t in tasks(recording) if (t.kind, t.subject, t.within) == (kind, subject, within))
 
 
-def play(recording: Recording, task: Task, **settings: float) -> tuple[list[str], list[Window], list[str]]:
+def play(recording: Recording, task: Task, seed: int = 1, **settings: float) -> tuple[list[str], list[Window], list[str]]:
     """The turns, the windows of the crops that were executed, and the names of all calls; one frame a second."""
-    teacher = SearchingTeacher(task, recording, BUDGET, np.random.default_rng(1), **settings)
+    teacher = SearchingTeacher(task, recording, BUDGET, np.random.default_rng(seed), **settings)
     messages, turns, windows, names = [{"role": "user", "content": []}], [], [], []
     while True:
         turns.append(teacher.next_turn(messages))
@@ -160,6 +160,18 @@ def test_a_mistaken_call_is_corrected(recording):
     assert len(windows) == 1
     assert turns[1].startswith("<think>swap |")
     assert is_well_formed(turns)
+
+
+def test_a_mistake_may_begin_in_the_thought(recording):
+    """Its place is then written the wrong way round, and the right one after the refusal."""
+    wrong = 0
+    for seed in range(20):
+        turns, *_ = play(recording, task(recording, GROUNDING, "cut"), seed=seed, mistakes=1.0)
+        first, second = (turn.split("</think>")[0].split(" | ")[-2] for turn in turns[:2])
+        assert second == "cut 75 90 180"
+        assert first in (second, "cut 180 90 75")
+        wrong += first != second
+    assert 4 < wrong < 16
 
 
 def test_every_trajectory_is_well_formed_and_within_the_budget(recording):
