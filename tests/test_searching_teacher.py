@@ -54,7 +54,9 @@ def task(recording: Recording, kind: str, subject: str = "", within: str = "") -
     return next(t for t in tasks(recording) if (t.kind, t.subject, t.within) == (kind, subject, within))
 
 
-def play(recording: Recording, task: Task, seed: int = 1, **settings: float) -> tuple[list[str], list[Window], list[str]]:
+def play(
+    recording: Recording, task: Task, seed: int = 1, **settings: float
+) -> tuple[list[str], list[Window], list[str]]:
     """The turns, the windows of the crops that were executed, and the names of all calls; one frame a second."""
     teacher = SearchingTeacher(task, recording, BUDGET, np.random.default_rng(seed), **settings)
     messages, turns, windows, names = [{"role": "user", "content": []}], [], [], []

@@ -25,8 +25,9 @@ def predict_blind(
 ) -> list[Prediction]:
     """Answer `tasks` from the statistics of `training` tasks; `durations` are seconds per video, of both.
 
-    A text: the most frequent answer to questions of the same kind about the subjects of the task's eval set. A window
-    or a timestamp: the mean place of the subject, as a share of the video's duration.
+    A text: the most frequent answer to questions of the same kind about the subjects of the task's eval set, of the
+    options where the question has some. A window or a timestamp: the mean place of the subject, as a share of the
+    video's duration.
     """
     places = _places(training, durations)
     frequent = {name: _frequent(training, subjects) for name, subjects in _subjects(tasks).items()}
@@ -52,8 +53,8 @@ def _answer(task: Task, frequent: Mapping[str, Counter], place: tuple[float, flo
         return window_text(Window(start, end))
     if isinstance(task.reference, Timestamp):
         return f"{(start + end) / 2:g} s"
-    counts = frequent.get(task.kind)
-    return counts.most_common(1)[0][0] if counts else ""
+    counts = frequent.get(task.kind, Counter())
+    return max(task.options or counts, key=counts.__getitem__, default="")
 
 
 def _subjects(tasks: Sequence[Task]) -> dict[str, set[str]]:

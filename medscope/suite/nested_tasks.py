@@ -54,7 +54,7 @@ def nested_tasks(recording: Recording, language: Language, rng: np.random.Genera
 
     `grounding` and `order` ask for a phase; `find` for an event or a step within a phase; attributes of an event are
     kinds of their own; `which` for that of two like phases that shows an event; `choose` for what occurs in a phase,
-    or nothing; `first` for the earlier of two events. `least_calls` counts a coarse look at every phase up to the right
+    or nothing; `first` for the earlier one of two events, among words that do not occur. `least_calls` counts a coarse look at every phase up to the right
     one, a closer look, and a frame for an attribute.
     """
     found = phases(recording)
@@ -88,7 +88,7 @@ def nested_tasks(recording: Recording, language: Language, rng: np.random.Genera
             maker.add(CHOOSE, Text(*(occurring or [NONE])), evidence, "", label, options, least=1)
         if once and not instant and len(occurring) == 2:
             both = Window(phase.events[0].window.start, max(event.window.end for event in phase.events))
-            options = tuple(str(word) for word in rng.permutation(occurring))
+            options = _options(occurring, everything, rng)
             maker.add(FIRST, Text(occurring[0]), replace(phase.interval, window=both), "", label, options, least=1)
     return maker.tasks
 
