@@ -54,8 +54,8 @@ def nested_tasks(recording: Recording, language: Language, rng: np.random.Genera
 
     `grounding` and `order` ask for a phase; `find` for an event or a step within a phase; attributes of an event are
     kinds of their own; `which` for that of two like phases that shows an event; `choose` for what occurs in a phase,
-    or nothing; `first` for the earlier one of two events, among words that do not occur. `least_calls` counts a coarse look at every phase up to the right
-    one, a closer look, and a frame for an attribute.
+    or nothing; `first` for the earlier one of two events, among words that do not occur. `least_calls` counts a coarse
+    look at every phase up to the right one, a closer look, and a frame for an attribute.
     """
     found = phases(recording)
     labels = [phase.interval.label for phase in found]
