@@ -2,6 +2,7 @@
 
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def caller(store, tiny_budget, operation, clip, tmp_path_factory):
 def train_caller(store, budget, operation, clip):
     from medscope.agents.policy import tiny_policy
     from medscope.suite.tasks import closed_tasks
-    from medscope.training.examples import collate, trajectory_example
+    from medscope.training.examples import Example, collate, trajectory_example
 
     policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, budget)
     windows = [(1.0, 3.0), (0.0, 6.0), (5.0, 2.0), (2.0, 5.0)]
@@ -111,7 +112,10 @@ def train_caller(store, budget, operation, clip):
         )
         task = closed_tasks(recording, LANGUAGE, np.random.default_rng(0))[0]
         trajectory = Trajectory(task, turns[: 3 if number % 2 else 2] if number else (turns[0], turns[2]))
-        examples.append(trajectory_example(policy, trajectory, environment))
+        spans = trajectory_example(policy, trajectory, environment).spans
+        examples.append(
+            Example(tuple(replace(s, assistant=n % 2 == 1) for n, s in enumerate(spans)))
+        )  # also refused ones
     batch = collate(policy, examples)
     optimiser = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
     for _ in range(60):

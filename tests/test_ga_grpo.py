@@ -36,7 +36,7 @@ def rollouts(policy, operation, clip, store, tiny_budget):
     tasks = [window_tasks(recording.path, 1)[0] for recording in (operation, clip)]
     environments = [ClinicalVideoEnvironment(store, tiny_budget) for _ in range(GROUP * len(tasks))]
     forced = [
-        "<think>look</think>" + call_text("crop_video", {"start_time": 0.0, "end_time": 2.0 + i % GROUP})
+        ["<think>look</think>" + call_text("crop_video", {"start_time": 0.0, "end_time": 2.0 + i % GROUP})]
         for i in range(len(environments))
     ]
     return generate(policy, tasks, environments, GROUP, temperature=1.0, max_turn_tokens=12, forced_turns=forced)

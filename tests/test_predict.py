@@ -34,10 +34,10 @@ def test_a_prediction_is_what_the_rollout_did(caller, tasks, store, tiny_budget)
     assert any(prediction.looks for prediction in found)
 
 
-def test_an_oracle_writes_the_first_turn(caller, tasks, store, tiny_budget):
-    turns = [f"<think>{n}</think>" + call_text("crop_video", {"start_time": n, "end_time": n + 2}) for n in range(3)]
+def test_an_oracle_writes_the_first_turns(caller, tasks, store, tiny_budget):
+    turns = [[f"<think>{n}</think>" + call_text("crop_video", {"start_time": n, "end_time": n + 2})] for n in range(3)]
     found = predict(caller, tasks, store, tiny_budget, "oracle", oracle_turns=turns)
-    assert [p.turns[0] for p in found] == turns
+    assert [[p.turns[0]] for p in found] == turns
     assert [p.calls[0].looked for p in found] == [Window(0, 2), Window(1, 3), Window(2, 4)]
 
 
