@@ -113,12 +113,11 @@ def train_caller(store, budget, operation, clip):
         task = closed_tasks(recording, LANGUAGE, np.random.default_rng(0))[0]
         trajectory = Trajectory(task, turns[: 3 if number % 2 else 2] if number else (turns[0], turns[2]))
         spans = trajectory_example(policy, trajectory, environment).spans
-        examples.append(
-            Example(tuple(replace(s, assistant=n % 2 == 1) for n, s in enumerate(spans)))
-        )  # also refused ones
+        spans = tuple(replace(span, assistant=n % 2 == 1) for n, span in enumerate(spans))  # refused turns, too
+        examples.append(Example(spans))
     batch = collate(policy, examples)
     optimiser = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(90):
         policy.model(**batch).loss.backward()
         optimiser.step()
         optimiser.zero_grad()
