@@ -219,8 +219,10 @@ TOKEN = 3 * 384 * 4  # bytes of the tiny model's widest activations
         ((9, 4, 6), 10),  # a row after the other
         ((9, 4, 6), 3),  # three columns at a time
         ((5, 5, 5), 10),  # two groups
-        ((700, 700), 1400),  # no mask: it would have 980 000 elements, the budget is 806 400
-        ((1500,), 1000),  # 1000 columns without a mask, the others with one
+        # no mask: it would have 980 000 elements, the budget is 806 400
+        pytest.param((700, 700), 1400, marks=pytest.mark.slow),
+        # 1000 columns without a mask, the others with one
+        pytest.param((1500,), 1000, marks=pytest.mark.slow),
     ],
 )
 def test_prompts_read_in_groups_and_slices_are_those_read_at_once(policy, lengths, tokens):

@@ -16,6 +16,12 @@ from medscope.records import Window
 from medscope.suite.tasks import closed_tasks
 
 
+@pytest.fixture(scope="session")
+def tiny_budget(tiny_budget):
+    """Turns that do not end by themselves are cut early."""
+    return replace(tiny_budget, max_turn_tokens=64)
+
+
 @pytest.fixture
 def tasks(operation, clip):
     """Two tasks on the operation and one on the clip."""

@@ -25,6 +25,7 @@ def rollout(policy, store, operation) -> Rollout:
     return Rollout(None, None, prompt, spans=[encode_turn(policy, "<think>find staining</think>")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "load_in_4bit, checkpointed",
     [(False, False), (True, False), (True, True)],
@@ -59,6 +60,7 @@ def test_lora_learns_is_saved_and_loads_again(checkpoint, store, operation, tmp_
     torch.testing.assert_close(reloaded, after, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load_in_4bit", [False, True], ids=["bfloat16", "4 bit, bfloat16"])
 def test_in_low_precision_sampling_and_update_agree(store, operation, tiny_budget, tmp_path, load_in_4bit):
     """Sharpened weights: queries and keys four times as large. The mean difference is .009 to .012 over seeds of
