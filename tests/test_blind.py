@@ -1,5 +1,7 @@
 """The baseline without a video, by hand."""
 
+from dataclasses import replace
+
 from predicted import task
 
 from medscope.evaluation.blind import predict_blind, teaching_tasks
@@ -19,6 +21,15 @@ def test_it_gives_the_most_frequent_answer_of_the_kind_about_the_subjects_of_the
     assert [p.answer for p in found] == ["hook", "blade"] and [p.accuracy for p in found] == [1, 0]
     both = predict_blind(training, [cut, task(1, "hook", kind="tool", subject="sew")], DURATIONS)
     assert [p.answer for p in both] == ["blade", "blade"]
+
+
+def test_it_guesses_among_the_options_of_a_question():
+    training = [
+        *(task(n, "leak", kind="first", split="sft", subject="cut") for n in range(3)),
+        *(task(n, "tear", kind="first", split="sft", subject="cut") for n in range(3, 5)),
+    ]
+    asked = replace(task(9, "tear", kind="first", subject="cut"), options=("burn", "tear"))
+    assert [p.answer for p in predict_blind(training, [asked], DURATIONS)] == ["tear"]
 
 
 def test_it_places_a_window_where_its_subject_lies_on_average():
