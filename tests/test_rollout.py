@@ -64,6 +64,11 @@ def test_any_number_of_first_turns_can_be_given(caller, environments, tasks):
     assert {len(turns) for turns in given} == {0, 1, 2}
 
 
+def test_given_turns_are_lists_of_turns(policy, environments, tasks):
+    with pytest.raises(ValueError, match="a list of turns for every rollout; '<think>look"):
+        generate(policy, tasks, environments, GROUP, forced_turns=["<think>look</think>"] * len(environments))
+
+
 def stock_greedy(policy: Policy, rollout: Rollout, count: int) -> list[int]:
     """What transformers' own `generate` says to the same prompt."""
     ids = torch.tensor([rollout.prompt.ids])

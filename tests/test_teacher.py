@@ -103,14 +103,14 @@ def test_details_can_be_seen_everywhere_in_their_interval(operation, tiny_budget
 def test_an_oracle_takes_the_looks_of_the_teacher_or_crops_the_evidence(operation, tiny_budget, store):
     task = of_kind(operation, "instrument", "resection")
     for frames in (tiny_budget.skim_frames, 1):  # a skim of one frame shows the incision alone
-        environment = ClinicalVideoEnvironment(store, replace(tiny_budget, skim_frames=frames))
-        turns = oracle_turns(task, operation, environment)
+        budget = replace(tiny_budget, skim_frames=frames)
+        turns = oracle_turns(task, operation, store, budget)
         _, arguments = parse_tool_call(find_tool_call(turns[-1]))
         if frames == 1:
             assert arguments == {"start_time": task.evidence.start, "end_time": task.evidence.end}
         else:
-            teacher = teach(operation, task, tiny_budget)
-            assert turns == list(run_episode(teacher, task, environment).turns[:-1]) and parse_answer(turns[-1]) is None
+            episode = run_episode(teach(operation, task, budget), task, ClinicalVideoEnvironment(store, budget))
+            assert turns == list(episode.turns[:-1]) and parse_answer(turns[-1]) is None
 
 
 def make(recording, asked, environment, boundary_slack=0.5, direct_share=0.5):

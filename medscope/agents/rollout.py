@@ -45,6 +45,7 @@ class Rollout:
     spans: list[TokenSpan] = field(default_factory=lambda: [TokenSpan([], assistant=True)])
     turns: list[str] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)  # of the sampled tokens, under the sampling distribution
+    given: Sequence[str] = ()  # its first turns, written instead of the model
 
     @property
     def completion(self) -> list[int]:
@@ -99,13 +100,14 @@ def generate(
     """
     max_turn_tokens = max_turn_tokens or environments[0].budget.max_turn_tokens
     rollouts = open_rollouts(policy, tasks, environments, num_generations, tools, max_turn_tokens)
+    if forced_turns is not None:
+        _give(rollouts, forced_turns)
     was_training = policy.model.training
     policy.model.eval()
     try:
         with torch.no_grad():
             for part in _batches(policy, rollouts, num_generations):
-                turns = None if forced_turns is None else forced_turns[part]
-                _generate_batch(policy, rollouts[part], num_generations, temperature, max_turn_tokens, turns)
+                _generate_batch(policy, rollouts[part], num_generations, temperature, max_turn_tokens)
     finally:
         policy.model.train(was_training)
     return rollouts
@@ -135,6 +137,14 @@ def open_rollouts(
     return rollouts
 
 
+def _give(rollouts: Sequence[Rollout], forced_turns: Sequence[Sequence[str]]) -> None:
+    """Hand every rollout its own given turns."""
+    for rollout, given in zip(rollouts, forced_turns, strict=True):
+        if isinstance(given, str):
+            raise ValueError(f"forced_turns holds a list of turns for every rollout; {given[:40]!r} is a single text")
+        rollout.given = given
+
+
 def _batches(policy: Policy, rollouts: Sequence[Rollout], num_generations: int) -> Iterator[slice]:
     """Runs of whole groups whose dialogues fit the policy's cache, however long they become; one group at least."""
     first = tokens = 0
@@ -156,36 +166,34 @@ def _generate_batch(
     num_generations: int,
     temperature: float,
     max_turn_tokens: int,
-    forced_turns: Sequence[Sequence[str]] | None,
 ) -> None:
     """Let these rollouts, whole groups, speak to their end."""
     prompts = [rollout.prompt for rollout in rollouts[::num_generations]]
     context = prefill(policy, [TokenSpan(prompt.ids[:-1], prompt.images) for prompt in prompts])
     context = context.fork([i // num_generations for i in range(len(rollouts))])
     batch = RolloutBatch(context, rollouts, [TokenSpan(rollout.prompt.ids[-1:]) for rollout in rollouts])
-    batches = [batch] if forced_turns is None else _force(policy, batch, forced_turns, max_turn_tokens)
+    batches = _write_given(policy, batch, max_turn_tokens)
     while batches:
         batches += _generate_turn(policy, batches.pop(), temperature, max_turn_tokens)
 
 
-def _force(
-    policy: Policy, batch: RolloutBatch, turns: Sequence[Sequence[str]], max_turn_tokens: int
-) -> list[RolloutBatch]:
-    """Write the turns that are given for each rollout; the batches of those that go on by themselves."""
-    given = {id(rollout): written for rollout, written in zip(batch.rollouts, turns, strict=True)}
+def _write_given(policy: Policy, batch: RolloutBatch, max_turn_tokens: int) -> list[RolloutBatch]:
+    """Write the turns that rollouts are given; the batches of those that go on by themselves."""
     batches, going = [], [batch]
     while going:
         batch = going.pop()
-        left = [row for row, rollout in enumerate(batch.rollouts) if len(rollout.turns) < len(given[id(rollout)])]
-        free = [row for row in range(len(batch.rollouts)) if row not in left]
-        batches += [batch.select(free, [batch.fed[row] for row in free])] if free else []
-        if left:
+        left = [row for row, rollout in enumerate(batch.rollouts) if len(rollout.turns) < len(rollout.given)]
+        if not left:
+            batches.append(batch)
+            continue
+        if free := [row for row in range(len(batch.rollouts)) if row not in left]:
+            batches.append(batch.select(free, [batch.fed[row] for row in free]))
             batch = batch.select(left, [batch.fed[row] for row in left])
-            for rollout in batch.rollouts:
-                rollout.spans[-1].ids += encode_turn(policy, given[id(rollout)][len(rollout.turns)]).ids
-            written = [rollout.spans[-1].ids[:-1] for rollout in batch.rollouts]
-            batch.context.extend([TokenSpan(f.ids + w, f.images) for f, w in zip(batch.fed, written, strict=True)])
-            going = _respond(policy, batch, list(range(len(left))), max_turn_tokens)
+        for rollout in batch.rollouts:
+            rollout.spans[-1].ids += encode_turn(policy, rollout.given[len(rollout.turns)]).ids
+        written = [rollout.spans[-1].ids[:-1] for rollout in batch.rollouts]
+        batch.context.extend([TokenSpan(f.ids + w, f.images) for f, w in zip(batch.fed, written, strict=True)])
+        going += _respond(policy, batch, list(range(len(left))), max_turn_tokens)
     return batches
 
 

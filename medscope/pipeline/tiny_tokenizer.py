@@ -41,6 +41,7 @@ def corpus() -> list[str]:
     texts = [f"{name} {name}" for name in sorted(names)]
     for kind, asked in LANGUAGE.templates.items():
         if kind not in ("full", "fine", "temporal", "perception"):  # questions for free text may fall back to bytes
+            texts.append(f" {kind}")
             texts += [template.format(label="x", within="x", options="x, x") for template in asked]
     texts += [call_text("crop_video", {"start_time": 1, "end_time": 2}), call_text("get_frame", {"timestamp": 1})]
     texts += [f" {second}" for second in range(LAST_SECOND + 1)] + [str(digit) for digit in range(100)]

@@ -8,19 +8,21 @@ import numpy as np
 
 from medscope.agents.protocol import run_episode
 from medscope.environment.environment import ClinicalVideoEnvironment
+from medscope.environment.frame_store import FrameStore
 from medscope.environment.grammar import call_text
+from medscope.environment.tools import ToolBudget
 from medscope.metrics import evidence_window
 from medscope.records import Recording, Task
 from medscope.sources.source import describe
 from medscope.suite.trajectories import teacher_of
 
 
-def oracle_turns(task: Task, recording: Recording, environment: ClinicalVideoEnvironment) -> list[str]:
+def oracle_turns(task: Task, recording: Recording, store: FrameStore, budget: ToolBudget) -> list[str]:
     """The turns of the teacher up to its last look; one crop of the evidence where the skim shows nothing to follow."""
     rng = np.random.default_rng(0)
-    teacher = teacher_of(task, recording, environment.budget, describe, 0.0, rng, mistakes=0.0)
+    teacher = teacher_of(task, recording, budget, describe, 0.0, rng, mistakes=0.0)
     if teacher is not None:
-        return list(run_episode(teacher(), task, environment).turns[:-1])
+        return list(run_episode(teacher(), task, ClinicalVideoEnvironment(store, budget)).turns[:-1])
     window = evidence_window(task.evidence)
     crop = {"start_time": window.start, "end_time": min(window.end, recording.duration)}
     return ["<think>look</think>" + call_text("crop_video", crop)]

@@ -73,19 +73,24 @@ class SearchingTeacher:
         label = self.task.within or self.task.subject
         return [place(self.skim, number, self.recording.duration) for number in numbers(self.skim, [label])]
 
-    def _opening(self) -> str:
-        asked = " ".join(word for word in (self.task.within, self.task.subject, *self.task.options) if word)
-        return f"find {asked} | {story(self.skim, self.recording.duration)}"
+    @property
+    def _storyline(self) -> str:
+        return story(self.skim, self.recording.duration)
+
+    def _think(self, *parts: str) -> str:
+        """A thought. It begins with the question in a few words: some looks later a small model has forgotten it."""
+        task = self.task
+        return think(" ".join(filter(None, ("find", task.kind, task.within, task.subject, *task.options))), *parts)
 
     def _direct(self) -> Looks:
         """The only turn without a look: the answer that the skim suggests, a guess for what only looks show."""
         if not self.candidates:
-            yield think(self._opening(), "answer") + _answer(UNSEEN)
+            yield self._think(self._storyline, "answer") + _answer(UNSEEN)
             return
         at = self.candidates[0]
         reference = self.task.reference
         text = reference.text if isinstance(reference, Text) else window_text(at.inner)
-        yield think(self._opening(), str(at), "answer") + _answer(text)
+        yield self._think(self._storyline, str(at), "answer") + _answer(text)
 
     def _plan(self) -> Looks:
         if self.task.kind == GROUNDING:
@@ -96,24 +101,26 @@ class SearchingTeacher:
     def _locate(self) -> Looks:
         """Look at a label of the skim with both of its edges, and answer where it was seen."""
         at = self.candidates[0]
-        seconds = yield from self._look(self._opening(), at)
+        seconds = yield from self._look(self._storyline, at)
         found = runs(self.recording, seconds, innermost=False)
         number = next(numbers(found, [at.label]), None)
         if number is None:
-            yield think(told(found)) + _answer(UNSEEN)
+            yield self._think(told(found)) + _answer(UNSEEN)
         else:
             at = place(found, number, at.after)
-            yield think(told(found), str(at), "answer") + _answer(window_text(at.inner))
+            yield self._think(told(found), str(at), "answer") + _answer(window_text(at.inner))
 
     def _find(self) -> Looks:
         """Look for what the question asks in candidate after candidate, then in their steps; zoom in; answer."""
         sought = self.task.options or (self.task.subject,)
-        said, found, number, where = self._opening(), [], None, self.candidates
+        said, found, number = self._storyline, [], None
+        where, others = self.candidates, self.candidates[1:]
         steps: list[Place] = []
         closest = False
         while where and number is None and self.calls < self.budget.max_calls:
             at = where.pop(0)
-            seconds = yield from self._look(said, at)
+            seconds = yield from self._look(said, at, others)
+            others = []
             found = runs(self.recording, seconds, innermost=True)
             said, number = told(found), self._first(found, sought)
             if number is None and not closest and _gap(seconds) >= self._shortest:
@@ -121,10 +128,10 @@ class SearchingTeacher:
             if not where and not closest:
                 where, closest = steps, True
         if number is None:
-            yield think(said, "answer") + _answer(NONE if self.task.kind == CHOOSE else UNSEEN)
+            yield self._think(said, "answer") + _answer(NONE if self.task.kind == CHOOSE else UNSEEN)
             return
         if self.task.kind == WHICH:
-            yield think(said, str(at), "answer") + _answer(window_text(at.inner))
+            yield self._think(said, str(at), "answer") + _answer(window_text(at.inner))
             return
         yield from self._zoom(said, found, number, sought, seconds, at.outer)
 
@@ -154,18 +161,18 @@ class SearchingTeacher:
                 break
         run = found[number]
         if attribute is not None:
-            frame = yield think(said, f"{run.label} {run.first:g}", "look") + call_text(
+            frame = yield self._think(said, f"{run.label} {run.first:g}", "look") + call_text(
                 "get_frame", {"timestamp": run.first}
             )
             self.calls += 1
             shown = [i for second in frame for i in going_on(self.recording, second) if i.label == run.label]
             details = {name: value for name, value in shown[0].attributes.items() if name != "level"} if shown else {}
-            yield think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
+            yield self._think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
         elif isinstance(self.task.reference, Window):
             at = place(found, number)
-            yield think(said, str(at), "answer") + _answer(window_text(at.inner))
+            yield self._think(said, str(at), "answer") + _answer(window_text(at.inner))
         else:
-            yield think(said, run.label, "answer") + _answer(run.label)
+            yield self._think(said, run.label, "answer") + _answer(run.label)
 
     def _first(self, found: Sequence[Run], sought: Sequence[str]) -> int | None:
         """The number of the first run that shows what is sought; for an order, only where two of it are seen."""
@@ -188,17 +195,17 @@ class SearchingTeacher:
         events = [i for i in self.recording.intervals if i.attributes.get(LEVEL) == EVENT]
         return min((event.window.length for event in events), default=0.0)
 
-    def _look(self, said: str, at: Place) -> Looks:
+    def _look(self, said: str, at: Place, others: Sequence[Place] = ()) -> Looks:
         """One crop with both edges. A mistaken call swaps its ends, in half of the cases its thought does, too; it is
         refused and then written well."""
         window = at.outer
         if self.rng.random() < self.mistakes and self.calls + 1 < self.budget.max_calls:
             self.calls += 1
             wrong = replace(at, before=at.after, after=at.before) if self.rng.random() < MISTHOUGHT else at
-            yield think(said, str(wrong), "look") + _crop(window.end, window.start)
+            yield self._think(said, str(wrong), "look") + _crop(window.end, window.start)
             said = SWAP
         self.calls += 1
-        return (yield think(said, str(at), "look") + _crop(window.start, window.end))
+        return (yield self._think(said, *map(str, (at, *others)), "look") + _crop(window.start, window.end))
 
 
 def _crop(start: float, end: float) -> str:
