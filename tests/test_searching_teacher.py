@@ -124,8 +124,8 @@ def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):
     turns, windows, _ = play(recording, task(recording, WHICH, "bleed", "wash"))
     assert windows == [Window(0, 90), Window(165, 255)]  # both edges as the skim shows them, every 15 s
     assert "| wash 0 0 90 | wash 165 180 255 | look" in turns[0]  # all candidates, the first one is next
-    assert turns[1].startswith("<think>find which wash bleed | hold ")
-    assert "| wash 165 180 255 | look" in turns[1]  # saw, then elsewhere
+    assert turns[1].startswith("<think>hold ")
+    assert " | find which wash bleed | wash 165 180 255 | look" in turns[1]  # saw, then elsewhere
     assert parse_answer(turns[-1]) == "from 180 to 255 s"
 
 
@@ -162,7 +162,7 @@ def test_a_mistaken_call_is_corrected(recording):
     turns, windows, names = play(recording, task(recording, GROUNDING, "cut"), mistakes=1.0)
     assert len(names) == 2
     assert len(windows) == 1
-    assert turns[1].startswith("<think>find grounding cut | swap |")
+    assert turns[1].startswith("<think>swap | find grounding cut | ")
     assert is_well_formed(turns)
 
 
@@ -182,7 +182,7 @@ def test_every_thought_says_what_is_asked(recording):
     for asked in tasks(recording):
         turns, *_ = play(recording, asked, mistakes=0.3)
         words = " ".join(filter(None, ("find", asked.kind, asked.within, asked.subject, *asked.options)))
-        assert all(turn.startswith(f"<think>{words} | ") for turn in turns), turns
+        assert all(turn.partition("</think>")[0].split(" | ")[1] == words for turn in turns), turns
 
 
 def test_every_trajectory_is_well_formed_and_within_the_budget(recording):

@@ -20,7 +20,7 @@ from medscope.records import Recording, Task, ToolCall, WarmUpExample
 from medscope.suite.captioned_frames import caption
 from medscope.suite.teachers.searching import SearchingTeacher
 
-STORY = re.compile(r"<think>(find [^|]*\| )?[^|]*\d+s \|")  # the turn up to the end of its storyline
+STORY = re.compile(r"<think>[^|]*\d+s \|")  # the turn up to the end of its storyline
 GIVEN = 0.5  # share of the captioned examples in which the storyline is given
 OWN_CLOCK = 0.5  # share of the examples that count on a clock of their own: seconds are read, not remembered
 LATEST_SECOND = 1290  # of an example's clock

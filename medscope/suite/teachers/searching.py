@@ -77,10 +77,12 @@ class SearchingTeacher:
     def _storyline(self) -> str:
         return story(self.skim, self.recording.duration)
 
-    def _think(self, *parts: str) -> str:
-        """A thought. It begins with the question in a few words: some looks later a small model has forgotten it."""
+    def _think(self, seen: str, *then: str) -> str:
+        """A thought: what was seen, the question in a few words, what follows. Where the question stood only in the
+        prompt, some looks earlier, a small model had forgotten its kind."""
         task = self.task
-        return think(" ".join(filter(None, ("find", task.kind, task.within, task.subject, *task.options))), *parts)
+        asked = " ".join(filter(None, ("find", task.kind, task.within, task.subject, *task.options)))
+        return think(seen, asked, *then)
 
     def _direct(self) -> Looks:
         """The only turn without a look: the answer that the skim suggests, a guess for what only looks show."""
@@ -105,7 +107,7 @@ class SearchingTeacher:
         found = runs(self.recording, seconds, innermost=False)
         number = next(numbers(found, [at.label]), None)
         if number is None:
-            yield self._think(told(found)) + _answer(UNSEEN)
+            yield self._think(told(found), "answer") + _answer(UNSEEN)
         else:
             at = place(found, number, at.after)
             yield self._think(told(found), str(at), "answer") + _answer(window_text(at.inner))
