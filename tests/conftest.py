@@ -80,7 +80,7 @@ def policy():
 def caller(store, tiny_budget, operation, clip, tmp_path_factory):
     """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues.
 
-    It is trained once (15 s), by one of the workers that need it.
+    It is trained once (7 s), by one of the workers that need it.
     """
     from medscope.agents.policy import load_policy
 
@@ -98,6 +98,7 @@ def train_caller(store, budget, operation, clip):
     from medscope.agents.policy import tiny_policy
     from medscope.suite.tasks import closed_tasks
     from medscope.training.examples import Example, collate, trajectory_example
+    from medscope.training.optimizers import MuonWithAdamW
 
     policy, environment = tiny_policy(), ClinicalVideoEnvironment(store, budget)
     windows = [(1.0, 3.0), (0.0, 6.0), (5.0, 2.0), (2.0, 5.0)]
@@ -116,8 +117,8 @@ def train_caller(store, budget, operation, clip):
         spans = tuple(replace(span, assistant=n % 2 == 1) for n, span in enumerate(spans))  # refused turns, too
         examples.append(Example(spans))
     batch = collate(policy, examples)
-    optimiser = torch.optim.AdamW(policy.model.parameters(), lr=3e-3)
-    for _ in range(90):
+    optimiser = MuonWithAdamW(policy.model, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    for _ in range(40):
         policy.model(**batch).loss.backward()
         optimiser.step()
         optimiser.zero_grad()
