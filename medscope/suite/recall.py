@@ -4,8 +4,9 @@ This is multi-query associative recall (Arora et al. 2023, "Zoology"). In a teac
 the order of the frames, so that few tokens of it ask for the second *of a word*, and a model of random weights does not
 learn from so few. Here every second does. In half of them (`RECALL`) every frame shows another word and the
 second is asked alone; in the others (`PLACES`) a word lasts for some frames and its place is asked as a teacher's
-thought writes it. A model learns the second kind after the first, and neither of them soon from both at once. The
-storyline stands in the question, as a thought would tell it.
+thought writes it. A model learns the second kind after the first, and neither of them soon from both at once. The first
+kind has few words: with up to eight the held-out loss stayed on its plateau (.8) for all of 280 steps from two of three
+starts, with up to three it falls after about 100. The storyline stands in the question.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,8 @@ from medscope.suite.nested_tasks import EVENT, LEVEL
 from medscope.suite.teachers.thoughts import Run, place, story, think
 
 RECALL, PLACES = "recall", "places"  # collections of these examples
-FEWEST_WORDS, MOST_WORDS, MOST_FRAMES = 2, 8, 4  # words of an example; frames of a word that lasts
+FEWEST_WORDS, MOST_WORDS = 2, {RECALL: 3, PLACES: 8}  # of an example
+MOST_FRAMES = 4  # of a word that lasts
 STEPS = (1.0, 1.3, 2.0, 4.0, 7.0, 13.0, 30.0)  # seconds between frames
 
 
@@ -31,16 +33,14 @@ def told_words(recordings: Iterable[Recording]) -> list[str]:
 
 def recall_examples(count: int, names: Sequence[str], latest_second: int, seed: int) -> list[WarmUpExample]:
     """`count` examples on words from `names` and seconds up to `latest_second`; none where there are too few words."""
-    most = min(MOST_WORDS, len(names))
-    if most < FEWEST_WORDS:
+    if len(names) < FEWEST_WORDS:
         return []
     rng = np.random.default_rng([seed, 12])
-    return [_example(names, most, latest_second, bool(number % 2), rng) for number in range(count)]
+    return [_example(names, (RECALL, PLACES)[number % 2], latest_second, rng) for number in range(count)]
 
 
-def _example(
-    names: Sequence[str], most: int, latest_second: int, lasting: bool, rng: np.random.Generator
-) -> WarmUpExample:
+def _example(names: Sequence[str], collection: str, latest_second: int, rng: np.random.Generator) -> WarmUpExample:
+    lasting, most = collection == PLACES, min(MOST_WORDS[collection], len(names))
     words = [names[i] for i in rng.permutation(len(names))[: int(rng.integers(FEWEST_WORDS, most + 1))]]
     lengths = [int(rng.integers(1, MOST_FRAMES + 1)) if lasting else 1 for _ in words]
     frames = sum(lengths)
@@ -60,5 +60,5 @@ def _example(
         max_pixels=0,
         end=seconds[-1],
         turn=think(*parts),
-        collection=PLACES if lasting else RECALL,
+        collection=collection,
     )
