@@ -51,7 +51,7 @@ def test_frames_lie_in_order_within_the_clock(examples):
 def test_the_order_of_the_question_is_not_that_of_the_frames(examples):
     told = ((asked, dict(frames)) for asked, frames in map(read, examples))
     alike = sum([*asked, "end"] == list(words) for asked, words in told)
-    assert alike < len(examples) / 2
+    assert alike < len(examples) / 3
 
 
 def test_too_few_words_make_no_example():
