@@ -4,9 +4,10 @@ This is multi-query associative recall (Arora et al. 2023, "Zoology"). In a teac
 the order of the frames, so that few tokens of it ask for the second *of a word*, and a model of random weights does not
 learn from so few. Here every second does. In half of them (`RECALL`) every frame shows another word and the
 second is asked alone; in the others (`PLACES`) a word lasts for some frames and its place is asked as a teacher's
-thought writes it. A model learns the second kind after the first, and neither of them soon from both at once. The first
-kind has few words: with up to eight the held-out loss stayed on its plateau (.8) for all of 280 steps from two of three
-starts, with up to three it falls after about 100. The storyline stands in the question.
+thought writes it; in half of these a word comes twice, and all its places are asked, as a thought lists candidates. A
+model learns the second kind after the first, and neither of them soon from both at once. Half of the first kind have
+few words: with up to eight in all of them the held-out loss stayed on its plateau (.8) for 280 steps from two of three
+starts. The storyline stands in the question.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,10 +16,11 @@ import numpy as np
 
 from medscope.records import Recording, WarmUpExample
 from medscope.suite.nested_tasks import EVENT, LEVEL
-from medscope.suite.teachers.thoughts import Run, place, story, think
+from medscope.suite.teachers.thoughts import Run, numbers, place, story, think
 
 RECALL, PLACES = "recall", "places"  # collections of these examples
-FEWEST_WORDS, MOST_WORDS = 2, {RECALL: 3, PLACES: 8}  # of an example
+FEWEST_WORDS, FEW_WORDS, MOST_WORDS = 2, 3, 8  # of an example; half of the first kind have few
+TWICE = 0.5  # share of the second kind in which a word comes twice
 MOST_FRAMES = 4  # of a word that lasts
 STEPS = (1.0, 1.3, 2.0, 4.0, 7.0, 13.0, 30.0)  # seconds between frames
 
@@ -40,8 +42,13 @@ def recall_examples(count: int, names: Sequence[str], latest_second: int, seed: 
 
 
 def _example(names: Sequence[str], collection: str, latest_second: int, rng: np.random.Generator) -> WarmUpExample:
-    lasting, most = collection == PLACES, min(MOST_WORDS[collection], len(names))
+    lasting = collection == PLACES
+    most = min(FEW_WORDS if not lasting and rng.random() < 0.5 else MOST_WORDS, len(names))
     words = [names[i] for i in rng.permutation(len(names))[: int(rng.integers(FEWEST_WORDS, most + 1))]]
+    order = [words[i] for i in rng.permutation(len(words))]
+    if lasting and rng.random() < TWICE:
+        again = words[int(rng.integers(len(words) - 1))]
+        words.insert(int(rng.integers(words.index(again) + 2, len(words) + 1)), again)
     lengths = [int(rng.integers(1, MOST_FRAMES + 1)) if lasting else 1 for _ in words]
     frames = sum(lengths)
     between = min(float(rng.choice(STEPS)), latest_second / (frames + 1))
@@ -50,12 +57,12 @@ def _example(names: Sequence[str], collection: str, latest_second: int, rng: np.
     shown, found = iter(seconds), []
     for word, length in zip(words, lengths, strict=True):
         found.append(Run(word, tuple(next(shown) for _ in range(length))))
-    order = [int(number) for number in rng.permutation(len(words))]
-    parts = (str(place(found, n, seconds[-1])) if lasting else f"{found[n].label} {found[n].first:g}" for n in order)
+    asked = [number for word in order for number in numbers(found, [word])]
+    parts = (str(place(found, n, seconds[-1])) if lasting else f"{found[n].label} {found[n].first:g}" for n in asked)
     return WarmUpExample(
         video="",
         path="",
-        question=f"find {' '.join(words[number] for number in order)} | {story(found, seconds[-1])}",
+        question=f"find {' '.join(order)} | {story(found, seconds[-1])}",
         seconds=(),
         max_pixels=0,
         end=seconds[-1],
