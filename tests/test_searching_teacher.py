@@ -125,7 +125,8 @@ def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):
     assert windows == [Window(0, 90), Window(165, 255)]  # both edges as the skim shows them, every 15 s
     assert "| wash 0 0 90 | wash 165 180 255 | look" in turns[0]  # all candidates, the first one is next
     assert turns[1].startswith("<think>hold ")
-    assert " | find which wash bleed | wash 165 180 255 | look" in turns[1]  # saw, then elsewhere
+    assert " | find which wash bleed | not seen | wash 165 180 255 | look" in turns[1]  # then elsewhere
+    assert " | find which wash bleed | seen | wash 165 180 255 | answer" in turns[2]
     assert parse_answer(turns[-1]) == "from 180 to 255 s"
 
 
@@ -140,6 +141,18 @@ def test_an_attribute_takes_one_frame_inside_the_event(recording):
     turns, _, names = play(recording, task(recording, "tool", "burn", "cut"))
     assert names[-1] == "get_frame"
     assert parse_answer(turns[-1]) == "blade"
+
+
+def test_without_patience_an_attribute_is_guessed_after_the_crops(recording):
+    turns, windows, names = play(recording, task(recording, "tool", "burn", "cut"), early_stop=1.0)
+    assert names == ["crop_video"] * len(windows)
+    assert " | seen | burn | answer" in turns[-1]
+    assert parse_answer(turns[-1]) == "blade"
+
+
+def test_without_patience_an_event_is_told_as_a_coarse_look_shows_it(recording):
+    _, windows, _ = play(recording, task(recording, FIND, "tear", "cut"), early_stop=1.0)
+    assert windows == [Window(75, 180)]
 
 
 def test_a_frame_that_does_not_show_the_event_names_nothing(recording):

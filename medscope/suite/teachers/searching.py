@@ -29,7 +29,7 @@ from medscope.suite.teachers.thoughts import (
     told,
 )
 
-UNSEEN = "not seen"  # the answer about what no look has shown
+SEEN, UNSEEN = "seen", "not seen"  # the verdict on a look; the second is also the answer about what none has shown
 SWAP = "swap"  # the thought about a call whose end lies before its start
 DENSE = 1.5  # seconds between frames; closer looks show nothing new
 MISTHOUGHT = 0.5  # share of the mistaken calls whose thought is wrong already
@@ -39,8 +39,9 @@ Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds t
 
 
 class SearchingTeacher:
-    """Answers one task. `early_stop` is the chance to answer without a last closer look: head-room for reinforcement
-    learning. `mistakes` is the chance that a call is written wrongly first, is refused and corrected.
+    """Answers one task. `early_stop` is the chance to leave out a closer look, and to guess an attribute instead of
+    looking at a frame: head-room for reinforcement learning. `mistakes` is the chance that a call is written wrongly
+    first, is refused and corrected.
     """
 
     def __init__(
@@ -74,25 +75,26 @@ class SearchingTeacher:
         return [place(self.skim, number, self.recording.duration) for number in numbers(self.skim, [label])]
 
     @property
-    def _storyline(self) -> str:
+    def _skimmed(self) -> str:
         return story(self.skim, self.recording.duration)
 
-    def _think(self, seen: str, *then: str) -> str:
-        """A thought: what was seen, the question in a few words, what follows. Where the question stood only in the
-        prompt, some looks earlier, a small model had forgotten its kind."""
+    def _think(self, shown: str, *then: str | Place) -> str:
+        """A thought: what was shown, the question in a few words, what follows: of a look that searches first the
+        verdict. Where the question stood only in the prompt, some looks earlier, a small model had forgotten its kind;
+        without a verdict it went on although it had seen what was asked, or answered although it had not."""
         task = self.task
         asked = " ".join(filter(None, ("find", task.kind, task.within, task.subject, *task.options)))
-        return think(seen, asked, *then)
+        return think(shown, asked, *map(str, then))
 
     def _direct(self) -> Looks:
         """The only turn without a look: the answer that the skim suggests, a guess for what only looks show."""
         if not self.candidates:
-            yield self._think(self._storyline, "answer") + _answer(UNSEEN)
+            yield self._think(self._skimmed, "answer") + _answer(UNSEEN)
             return
         at = self.candidates[0]
         reference = self.task.reference
         text = reference.text if isinstance(reference, Text) else window_text(at.inner)
-        yield self._think(self._storyline, str(at), "answer") + _answer(text)
+        yield self._think(self._skimmed, str(at), "answer") + _answer(text)
 
     def _plan(self) -> Looks:
         if self.task.kind == GROUNDING:
@@ -103,39 +105,39 @@ class SearchingTeacher:
     def _locate(self) -> Looks:
         """Look at a label of the skim with both of its edges, and answer where it was seen."""
         at = self.candidates[0]
-        seconds = yield from self._look(self._storyline, at)
+        seconds = yield from self._look(self._skimmed, at)
         found = runs(self.recording, seconds, innermost=False)
         number = next(numbers(found, [at.label]), None)
         if number is None:
             yield self._think(told(found), "answer") + _answer(UNSEEN)
         else:
             at = place(found, number, at.after)
-            yield self._think(told(found), str(at), "answer") + _answer(window_text(at.inner))
+            yield self._think(told(found), at, "answer") + _answer(window_text(at.inner))
 
     def _find(self) -> Looks:
         """Look for what the question asks in candidate after candidate, then in their steps; zoom in; answer."""
         sought = self.task.options or (self.task.subject,)
-        said, found, number = self._storyline, [], None
+        said, verdict, found, number = self._skimmed, [], [], None
         where, others = self.candidates, self.candidates[1:]
         steps: list[Place] = []
         closest = False
         while where and number is None and self.calls < self.budget.max_calls:
             at = where.pop(0)
-            seconds = yield from self._look(said, at, others)
+            seconds = yield from self._look(said, *verdict, at, *others)
             others = []
             found = runs(self.recording, seconds, innermost=True)
             said, number = told(found), self._first(found, sought)
+            verdict = [UNSEEN if number is None else SEEN]
             if number is None and not closest and _gap(seconds) >= self._shortest:
                 steps += [place(found, n, at.after) for n, run in enumerate(found) if not _hides(self.recording, run)]
             if not where and not closest:
                 where, closest = steps, True
         if number is None:
-            yield self._think(said, "answer") + _answer(NONE if self.task.kind == CHOOSE else UNSEEN)
-            return
-        if self.task.kind == WHICH:
-            yield self._think(said, str(at), "answer") + _answer(window_text(at.inner))
-            return
-        yield from self._zoom(said, found, number, sought, seconds, at.outer)
+            yield self._think(said, *verdict, "answer") + _answer(NONE if self.task.kind == CHOOSE else UNSEEN)
+        elif self.task.kind == WHICH:
+            yield self._think(said, SEEN, at, "answer") + _answer(window_text(at.inner))
+        else:
+            yield from self._zoom(said, found, number, sought, seconds, at.outer)
 
     def _zoom(
         self,
@@ -151,30 +153,37 @@ class SearchingTeacher:
         limit = self.budget.max_calls - (attribute is not None)
         while _gap(seconds) > DENSE and self.calls < limit:
             at = self._extent(found, number, sought)
-            if at.outer.length > CLOSER * looked.length:
+            if at.outer.length > CLOSER * looked.length or (attribute is None and self._stops_early):
                 break
-            closer = yield from self._look(said, at)
+            closer = yield from self._look(said, SEEN, at)
             seen = runs(self.recording, closer, innermost=True)
             if (again := self._first(seen, sought)) is None:
                 break
             seconds, found, number, looked = closer, seen, again, at.outer
             said = told(found)
-            if self.rng.random() < self.early_stop:
-                break
-        run = found[number]
-        if attribute is not None:
-            frame = yield self._think(said, f"{run.label} {run.first:g}", "look") + call_text(
-                "get_frame", {"timestamp": run.first}
-            )
-            self.calls += 1
-            shown = [i for second in frame for i in going_on(self.recording, second) if i.label == run.label]
-            details = {name: value for name, value in shown[0].attributes.items() if name != "level"} if shown else {}
-            yield self._think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
-        elif isinstance(self.task.reference, Window):
+        run, reference = found[number], self.task.reference
+        if attribute is not None and not self._stops_early:
+            yield from self._read(said, run, attribute)
+        elif isinstance(reference, Window):
             at = place(found, number)
-            yield self._think(said, str(at), "answer") + _answer(window_text(at.inner))
+            yield self._think(said, SEEN, at, "answer") + _answer(window_text(at.inner))
         else:
-            yield self._think(said, run.label, "answer") + _answer(run.label)
+            text = reference.text if attribute is not None and isinstance(reference, Text) else run.label
+            yield self._think(said, SEEN, run.label, "answer") + _answer(text)
+
+    def _read(self, said: str, run: Run, attribute: str) -> Looks:
+        """One frame at high resolution, and what it shows of the attribute."""
+        self.calls += 1
+        frame = yield self._think(said, SEEN, f"{run.label} {run.first:g}", "look") + call_text(
+            "get_frame", {"timestamp": run.first}
+        )
+        shown = [i for second in frame for i in going_on(self.recording, second) if i.label == run.label]
+        details = {name: value for name, value in shown[0].attributes.items() if name != LEVEL} if shown else {}
+        yield self._think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
+
+    @property
+    def _stops_early(self) -> bool:
+        return self.rng.random() < self.early_stop
 
     def _first(self, found: Sequence[Run], sought: Sequence[str]) -> int | None:
         """The number of the first run that shows what is sought; for an order, only where two of it are seen."""
@@ -197,17 +206,19 @@ class SearchingTeacher:
         events = [i for i in self.recording.intervals if i.attributes.get(LEVEL) == EVENT]
         return min((event.window.length for event in events), default=0.0)
 
-    def _look(self, said: str, at: Place, others: Sequence[Place] = ()) -> Looks:
-        """One crop with both edges. A mistaken call swaps its ends, in half of the cases its thought does, too; it is
-        refused and then written well."""
+    def _look(self, said: str, *then: str | Place) -> Looks:
+        """One crop with both edges of the first place that the thought names. A mistaken call swaps its ends, in half
+        of the cases its thought does, too; it is refused and then written well."""
+        number = next(n for n, part in enumerate(then) if isinstance(part, Place))
+        at = then[number]
         window = at.outer
         if self.rng.random() < self.mistakes and self.calls + 1 < self.budget.max_calls:
             self.calls += 1
             wrong = replace(at, before=at.after, after=at.before) if self.rng.random() < MISTHOUGHT else at
-            yield self._think(said, str(wrong), "look") + _crop(window.end, window.start)
+            yield self._think(said, *then[:number], wrong, "look") + _crop(window.end, window.start)
             said = SWAP
         self.calls += 1
-        return (yield self._think(said, *map(str, (at, *others)), "look") + _crop(window.start, window.end))
+        return (yield self._think(said, *then, "look") + _crop(window.start, window.end))
 
 
 def _crop(start: float, end: float) -> str:
