@@ -6,8 +6,8 @@ learn from so few. Here every second does. In half of them (`RECALL`) every fram
 second is asked alone; in the others (`PLACES`) a word lasts for some frames and its place is asked as a teacher's
 thought writes it; in half of these a word comes twice, and all its places are asked, as a thought lists candidates. A
 model learns the second kind after the first, and neither of them soon from both at once. Half of the first kind have
-few words: with up to eight in all of them the held-out loss stayed on its plateau (.8) for 280 steps from two of three
-starts. The storyline stands in the question.
+few words: with many in all of them a model of random weights may stay for long on the plateau of one that recalls
+nothing. The storyline stands in the question.
 """
 
 from collections.abc import Iterable, Sequence
