@@ -25,6 +25,7 @@ from transformers import (
 
 from medscope.agents.attention import FRAME_ATTENTION, PREFIX_ATTENTION
 from medscope.agents.features import FeatureCache, in_chunks
+from medscope.agents.tiles import tile_mlps
 from medscope.agents.tiny.profile import tiny_model, tiny_tokenizer
 from medscope.environment.prompts import CHAT_TEMPLATE
 from medscope.environment.video import PATCH_FACTOR
@@ -53,8 +54,9 @@ class Policy:
     """A model with its processor, and how much memory its forward passes may take.
 
     Frame features are cached (`feature_bytes`) only while `cache_features` is set, which is right only while the vision
-    tower does not change. `activation_bytes` bounds what one forward without gradient computes at once, `cache_bytes`
-    the keys and values of the dialogues that are generated together; both are turned into token budgets below.
+    tower does not change. `activation_bytes` bounds what one forward without gradient computes at once (with gradient,
+    about twice as much of an MLP), `cache_bytes` the keys and values of the dialogues that are generated together; both
+    are turned into token budgets below.
     """
 
     model: torch.nn.Module
@@ -63,6 +65,9 @@ class Policy:
     feature_bytes: int = 1 << 30
     activation_bytes: int = 1 << 30
     cache_bytes: int = 8 << 30
+
+    def __post_init__(self) -> None:
+        tile_mlps(self.base.model.language_model, self.gradient_tokens)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -99,6 +104,11 @@ class Policy:
     def prefill_tokens(self) -> int:
         """Tokens that the language model reads at once: its widest activations (the MLP's three) fit the budget."""
         return self._tokens_within(self.base.config.text_config.intermediate_size)
+
+    @property
+    def gradient_tokens(self) -> int:
+        """Tokens of which an MLP holds the activations for its backward pass at once."""
+        return max(1, self.prefill_tokens // 2)
 
     @property
     def vision_tokens(self) -> int:

@@ -1,0 +1,70 @@
+"""MLPs that read some tokens at a time: the same values and gradients, and fewer activations kept."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from medscope.agents.policy import tiny_policy
+from medscope.agents.tiles import TiledMLP, tile_mlps
+
+TOKENS = 50
+
+
+@pytest.fixture
+def model():
+    return tiny_policy(seed=0).base.model.language_model.double()
+
+
+def with_gradients(model, tile: int, checkpointed: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    tile_mlps(model, tile)
+    model.train()
+    if checkpointed:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    model.zero_grad()
+    ids = torch.arange(2 * TOKENS).view(2, TOKENS)
+    out = model(input_ids=ids, use_cache=False).last_hidden_state
+    (out * torch.linspace(-1, 1, out.shape[-1])).sum().backward()
+    return out.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_parts_change_neither_values_nor_gradients(model, lora, checkpointed):
+    if lora:
+        get_peft_model(model, LoraConfig(r=2, target_modules=["gate_proj", "down_proj"], init_lora_weights=False))
+        model.enable_input_require_grads()
+    whole, gradients = with_gradients(model, 10**6, False)
+    tiled, again = with_gradients(model, 7, checkpointed)
+    torch.testing.assert_close(tiled, whole)
+    assert len(again) == len(gradients) > 0
+    for one, other in zip(again, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_only_the_input_of_a_part_is_kept_for_the_backward_pass(model):
+    mlp = model.layers[0].mlp
+    x = torch.randn(1, TOKENS, model.config.hidden_size, dtype=torch.float64, requires_grad=True)
+
+    def kept() -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            mlp(x)
+        return sum(sizes)
+
+    mlp.tile = 10**6
+    whole = kept()
+    mlp.tile = 5
+    assert kept() <= x.numel() < whole / 4
+
+
+def test_a_copied_policy_has_mlps_of_its_own(policy):
+    other = deepcopy(policy)
+    layers = other.base.model.language_model.layers
+    assert isinstance(layers[0].mlp, TiledMLP)
+    with torch.no_grad():
+        layers[0].mlp.down_proj.weight.zero_()
+        x = torch.randn(1, 3, layers[0].mlp.hidden_size)
+        assert layers[0].mlp(x).abs().max() == 0
+        assert policy.base.model.language_model.layers[0].mlp(x).abs().max() > 0
