@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from medscope.suite.recall import FEWEST_WORDS, recall_examples
+from medscope.suite.recall import FEW_WORDS, FEWEST_WORDS, recall_examples
 
 NAMES = ("incision", "dissection", "suturing", "irrigation", "coagulation")
 LATEST = 200  # seconds
@@ -61,3 +61,9 @@ def test_the_order_of_the_question_is_not_that_of_the_frames(examples):
 
 def test_too_few_words_make_no_example():
     assert recall_examples(5, NAMES[: FEWEST_WORDS - 1], LATEST, seed=0) == []
+
+
+def test_half_of_the_first_kind_have_few_words(examples):
+    """The others draw their number evenly from 2 to 5 here, so that half of them have few as well."""
+    few = sum(len(read(example)[0]) <= FEW_WORDS for example in examples[::2])
+    assert few / len(examples[::2]) == pytest.approx(0.75, abs=0.08)

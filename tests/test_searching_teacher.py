@@ -1,5 +1,7 @@
 """Tasks about nested annotations, and the teacher that searches: coarse to fine, rejecting, zooming, recovering."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from medscope.suite.nested_tasks import CHOOSE, FIND, FIRST, NONE, WHICH, is_nes
 from medscope.suite.tasks import GROUNDING, ORDER
 from medscope.suite.teachers.searching import SearchingTeacher
 from medscope.suite.teachers.thoughts import Run, place, runs, story, told
+from medscope.suite.trajectories import MIN_WINDOW_IOU
 
 BUDGET = ToolBudget(max_calls=6, skim_frames=20, crop_frames=12)
 LANGUAGE = Language(
@@ -55,10 +58,10 @@ def task(recording: Recording, kind: str, subject: str = "", within: str = "") -
 
 
 def play(
-    recording: Recording, task: Task, seed: int = 1, **settings: float
+    recording: Recording, task: Task, seed: int = 1, budget: ToolBudget = BUDGET, **settings: float
 ) -> tuple[list[str], list[Window], list[str]]:
     """The turns, the windows of the crops that were executed, and the names of all calls; one frame a second."""
-    teacher = SearchingTeacher(task, recording, BUDGET, np.random.default_rng(seed), **settings)
+    teacher = SearchingTeacher(task, recording, budget, np.random.default_rng(seed), **settings)
     messages, turns, windows, names = [{"role": "user", "content": []}], [], [], []
     while True:
         turns.append(teacher.next_turn(messages))
@@ -150,9 +153,20 @@ def test_without_patience_an_attribute_is_guessed_after_the_crops(recording):
     assert parse_answer(turns[-1]) == "blade"
 
 
-def test_without_patience_an_event_is_told_as_a_coarse_look_shows_it(recording):
-    _, windows, _ = play(recording, task(recording, FIND, "tear", "cut"), early_stop=1.0)
-    assert windows == [Window(75, 180)]
+def test_without_patience_it_answers_after_the_first_closer_look(recording):
+    turns, windows, _ = play(recording, task(recording, FIND, "tear", "cut"), early_stop=1.0)
+    assert len(windows) == 2 and "| seen | tear" in turns[-1]
+    assert temporal_iou(windows[-1], Window(92, 101)) >= MIN_WINDOW_IOU  # such a trajectory is kept
+
+
+@pytest.mark.parametrize("mistakes", [0.0, 1.0])
+def test_one_call_is_kept_for_the_frame(recording, mistakes):
+    """Of three calls two are crops; the first mistake would take the one for the frame."""
+    asked = task(recording, "tool", "bleed", "wash")
+    budget = replace(BUDGET, max_calls=3)
+    turns, _, names = play(recording, asked, mistakes=mistakes, budget=budget)
+    assert len(names) <= 3
+    assert names[-1] == "get_frame" or parse_answer(turns[-1]) == "not seen"
 
 
 def test_a_frame_that_does_not_show_the_event_names_nothing(recording):

@@ -35,12 +35,34 @@ def test_parts_change_neither_values_nor_gradients(model, lora, checkpointed):
     if lora:
         get_peft_model(model, LoraConfig(r=2, target_modules=["gate_proj", "down_proj"], init_lora_weights=False))
         model.enable_input_require_grads()
+    assert all(isinstance(layer.mlp, TiledMLP) for layer in model.layers)
     whole, gradients = with_gradients(model, 10**6, False)
     tiled, again = with_gradients(model, 7, checkpointed)
     torch.testing.assert_close(tiled, whole)
     assert len(again) == len(gradients) > 0
     for one, other in zip(again, gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_dropout_drops_the_same_in_the_backward_pass(model):
+    """Else its gradient is that of another function."""
+    lora = LoraConfig(r=2, target_modules=["up_proj"], init_lora_weights=False, lora_dropout=0.5)
+    mlp = get_peft_model(model, lora).base_model.model.layers[0].mlp
+    mlp.tile = 7
+    x = torch.randn(TOKENS, model.config.hidden_size, dtype=torch.float64)
+    weight = mlp.up_proj.lora_B["default"].weight
+
+    def loss() -> torch.Tensor:
+        torch.manual_seed(0)
+        return mlp(x).square().sum()
+
+    loss().backward()
+    step = torch.randn_like(weight) * 1e-6
+    with torch.no_grad():
+        before = loss()
+        weight += step
+        change = loss() - before
+    torch.testing.assert_close(change, (weight.grad * step).sum(), rtol=1e-3, atol=0)
 
 
 def test_only_the_input_of_a_part_is_kept_for_the_backward_pass(model):
@@ -65,6 +87,7 @@ def test_a_copied_policy_has_mlps_of_its_own(policy):
     assert isinstance(layers[0].mlp, TiledMLP)
     with torch.no_grad():
         layers[0].mlp.down_proj.weight.zero_()
+        layers[0].mlp.tile = 2
         x = torch.randn(1, 3, layers[0].mlp.hidden_size)
         assert layers[0].mlp(x).abs().max() == 0
         assert policy.base.model.language_model.layers[0].mlp(x).abs().max() > 0

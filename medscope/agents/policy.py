@@ -54,9 +54,8 @@ class Policy:
     """A model with its processor, and how much memory its forward passes may take.
 
     Frame features are cached (`feature_bytes`) only while `cache_features` is set, which is right only while the vision
-    tower does not change. `activation_bytes` bounds what one forward without gradient computes at once (with gradient,
-    about twice as much of an MLP), `cache_bytes` the keys and values of the dialogues that are generated together; both
-    are turned into token budgets below.
+    tower does not change. `activation_bytes` bounds what one forward without gradient computes at once, `cache_bytes`
+    the keys and values of the dialogues that are generated together; both are turned into token budgets below.
     """
 
     model: torch.nn.Module
@@ -65,9 +64,6 @@ class Policy:
     feature_bytes: int = 1 << 30
     activation_bytes: int = 1 << 30
     cache_bytes: int = 8 << 30
-
-    def __post_init__(self) -> None:
-        tile_mlps(self.base.model.language_model, self.gradient_tokens)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -107,7 +103,7 @@ class Policy:
 
     @property
     def gradient_tokens(self) -> int:
-        """Tokens of which an MLP holds the activations for its backward pass at once."""
+        """Tokens that an MLP reads at once in training: its backward pass holds about six activations as wide."""
         return max(1, self.prefill_tokens // 2)
 
     @property
@@ -210,7 +206,9 @@ def load_policy(source: str | Path, lora_rank: int = 0, load_in_4bit: bool = Fal
         model = get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules=targets))
     processor = FrameProcessor(Qwen2VLImageProcessorPil(), AutoTokenizer.from_pretrained(source), CHAT_TEMPLATE)
     processor.tokenizer.padding_side = "left"
-    return Policy(model, processor)
+    policy = Policy(model, processor)
+    tile_mlps(policy.base.model.language_model, policy.gradient_tokens)
+    return policy
 
 
 def _check_folder(source: str | Path) -> None:
@@ -235,6 +233,7 @@ def tiny_policy(seed: int = 0) -> Policy:
     model = tiny_model(tokenizer)
     _use_our_attention(model)
     policy = Policy(model, FrameProcessor(Qwen2VLImageProcessorPil(), tokenizer, CHAT_TEMPLATE))
+    tile_mlps(policy.base.model.language_model, policy.gradient_tokens)
     _match_feature_norm(policy)
     return policy
 

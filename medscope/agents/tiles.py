@@ -22,7 +22,7 @@ class TiledMLP(Qwen2MLP):
             return super().forward(x)
         forward = super().forward
         if torch.is_grad_enabled():
-            done = [checkpoint(forward, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+            done = [checkpoint(forward, part, use_reentrant=False) for part in parts]
         else:
             done = [forward(part) for part in parts]
         return torch.cat(done).view(*shape, hidden)

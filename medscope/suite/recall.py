@@ -6,8 +6,8 @@ learn from so few. Here every second does. In half of them (`RECALL`) every fram
 second is asked alone; in the others (`PLACES`) a word lasts for some frames and its place is asked as a teacher's
 thought writes it; in half of these a word comes twice, and all its places are asked, as a thought lists candidates. A
 model learns the second kind after the first, and neither of them soon from both at once. Half of the first kind have
-few words: with many in all of them a model of random weights may stay for long on the plateau of one that recalls
-nothing. The storyline stands in the question.
+three words at most: with more in most of them a model of random weights may stay for long on the plateau of one that
+recalls nothing. The storyline stands in the question.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from medscope.suite.nested_tasks import EVENT, LEVEL
 from medscope.suite.teachers.thoughts import Run, numbers, place, story, think
 
 RECALL, PLACES = "recall", "places"  # collections of these examples
-FEWEST_WORDS, FEW_WORDS, MOST_WORDS = 2, 3, 8  # of an example; half of the first kind have few
+FEWEST_WORDS, FEW_WORDS, MOST_WORDS = 2, 3, 8  # distinct ones; half of the first kind have few
 TWICE = 0.5  # share of the second kind in which a word comes twice
 MOST_FRAMES = 4  # of a word that lasts
 STEPS = (1.0, 1.3, 2.0, 4.0, 7.0, 13.0, 30.0)  # seconds between frames

@@ -1,7 +1,7 @@
 """Step 3 of the suite, ClinVideo-VCoT and -CoT: the teacher acts in the real environment, and what passes is kept.
 
 Kept only if the format is right, the answer is right and the last crop shows the evidence: the public fork of the
-paper's co-author checks only the format. That the answer was really seen is the teacher's duty (`teachers.scripted`).
+paper's co-author checks only the format. That the answer was really seen is the teacher's duty, not checked here.
 """
 
 from collections import Counter

@@ -1,8 +1,9 @@
 """The searching teacher: it looks, tells what the look showed, and decides from that where to look next.
 
-It is an `Agent`. It knows the annotation, but says of it only what the frames that it was shown can show. It goes from
-coarse to fine: the stretches of the skim in which the answer may lie, one after the other; inside them the steps; then
-it zooms in on what it found until the frames are a second apart. An attribute takes one frame at high resolution.
+It is an `Agent`. It knows the annotation, but says of it only what the frames that it was shown can show (but for
+`early_stop`). It goes from coarse to fine: the stretches of the skim in which the answer may lie, one after the other;
+inside them the steps; then it zooms in on what it found until the frames are a second apart. An attribute takes one
+frame at high resolution.
 """
 
 from collections.abc import Generator, Sequence
@@ -39,9 +40,9 @@ Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds t
 
 
 class SearchingTeacher:
-    """Answers one task. `early_stop` is the chance to leave out a closer look, and to guess an attribute instead of
-    looking at a frame: head-room for reinforcement learning. `mistakes` is the chance that a call is written wrongly
-    first, is refused and corrected.
+    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance to give an attribute, rightly,
+    without the frame that would show it; for other tasks the chance to answer after a closer look that is not the last.
+    `mistakes` is the chance that a call is written wrongly first, is refused and corrected.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class SearchingTeacher:
         self.early_stop, self.mistakes, self.tools = early_stop, mistakes, tools
         self.skim = runs(recording, skim_seconds(recording.duration, budget.skim_frames), innermost=False)
         self.calls = 0
+        self.most_crops = budget.max_calls - self._about_attribute  # one call is for the frame
         self.turns = self._direct() if not tools or not task.challenging else self._plan()
         self.opened = False
 
@@ -121,7 +123,7 @@ class SearchingTeacher:
         where, others = self.candidates, self.candidates[1:]
         steps: list[Place] = []
         closest = False
-        while where and number is None and self.calls < self.budget.max_calls:
+        while where and number is None and self.calls < self.most_crops:
             at = where.pop(0)
             seconds = yield from self._look(said, *verdict, at, *others)
             others = []
@@ -150,10 +152,9 @@ class SearchingTeacher:
     ) -> Looks:
         """Closer looks until the frames are a second apart, then one frame where an attribute is asked for."""
         attribute = self.task.kind if self._about_attribute else None
-        limit = self.budget.max_calls - (attribute is not None)
-        while _gap(seconds) > DENSE and self.calls < limit:
+        while _gap(seconds) > DENSE and self.calls < self.most_crops:
             at = self._extent(found, number, sought)
-            if at.outer.length > CLOSER * looked.length or (attribute is None and self._stops_early):
+            if at.outer.length > CLOSER * looked.length:
                 break
             closer = yield from self._look(said, SEEN, at)
             seen = runs(self.recording, closer, innermost=True)
@@ -161,6 +162,8 @@ class SearchingTeacher:
                 break
             seconds, found, number, looked = closer, seen, again, at.outer
             said = told(found)
+            if attribute is None and self._stops_early:
+                break
         run, reference = found[number], self.task.reference
         if attribute is not None and not self._stops_early:
             yield from self._read(said, run, attribute)
@@ -212,11 +215,11 @@ class SearchingTeacher:
         number = next(n for n, part in enumerate(then) if isinstance(part, Place))
         at = then[number]
         window = at.outer
-        if self.rng.random() < self.mistakes and self.calls + 1 < self.budget.max_calls:
+        if self.rng.random() < self.mistakes and self.calls + 1 < self.most_crops:
             self.calls += 1
             wrong = replace(at, before=at.after, after=at.before) if self.rng.random() < MISTHOUGHT else at
             yield self._think(said, *then[:number], wrong, "look") + _crop(window.end, window.start)
-            said = SWAP
+            said, then = SWAP, then[number:]
         self.calls += 1
         return (yield self._think(said, *then, "look") + _crop(window.start, window.end))
 
