@@ -18,7 +18,6 @@ from medscope.sources.rendered.words import CAMERA, EVENTS, INSTRUMENTS, PHASES,
 ALLOWED = ("sources/rendered/", "sources/annotations/", "suite/teachers/scripted.py", "pipeline/tiny_tokenizer.py")
 SPARED = {
     "environment/prompts.py": {"storyline"},  # what the model is told; another prompt is another model
-    "suite/teachers/searching.py": {"storyline"},  # a scripted teacher; the paper's word for what a skim tells
     "suite/nested_tasks.py": {"phase", "phases"},  # phase, step, event: the levels of real annotations, too
 }
 CONCEPTS = {"phase", "phases", "family", "families", "storyline", "storylines", "cataract", "laparoscopy"}
