@@ -9,7 +9,7 @@ trajectory, or one whole GA-GRPO step on one task: rollouts, then the update. No
 
 Every step runs in a process of its own. Written to results/wide.json, one row per step and number of frames: `peak_gib`
 is the main memory at its highest above that before the step (`weights_gib` and libraries), `update_s` the forward and
-backward pass, `rollout_s` the generation before it.
+backward pass, `rollout_s` the generation before it. The rows that the file has are not measured again; delete it first.
 
 Simplified: a random model calls no tool, so that the crops are forced, the second one behind the rollout. The tokenizer
 is the tiny one, which takes more tokens for the same words. A 28-layer model keeps 14 times the checkpointed states.
@@ -213,9 +213,13 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(arguments.steps[0], arguments.frames[0], arguments.generations)))
         return
-    rows = []
+    path = RESULTS / "wide.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    measured = {(row["step"], row["frames"]) for row in rows}
     for step in arguments.steps:
         for frames in arguments.frames:
+            if (step, frames) in measured:
+                continue
             command = [sys.executable, __file__, "--one", "--steps", step, "--frames", str(frames)]
             command += ["--generations", str(arguments.generations)]
             try:
@@ -225,7 +229,7 @@ def main() -> None:
                 rows.append({"step": step, "frames": frames, "peak_gib": None, "update_s": None})
             print(rows[-1], flush=True)
             write_results("wide", rows, machine())
-    print(RESULTS / "wide.json")
+    print(path)
 
 
 if __name__ == "__main__":
