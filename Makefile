@@ -124,7 +124,7 @@ gpu-check: $(READY)  ## on a machine with a GPU: tests, our step against TRL at 
 verl-env: .venv-verl/.ready  ## verl with our tools, reward and trainer, in an environment of its own (docs/verl.md)
 
 verl-test: $(READY) .venv-verl/.ready  ## verl's own classes repeat our rollouts, rewards and advantages
-	$(BIN)/python tests/verl_rollouts/export.py .venv-verl/export
+	$(BIN)/python tests/verl_rollouts.py .venv-verl/export
 	MEDSCOPE_VERL_EXPORT=.venv-verl/export .venv-verl/bin/python -m pytest --noconftest tests/test_verl.py
 
 lock: $(READY)  ## resolve requirements.lock anew

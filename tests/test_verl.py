@@ -1,7 +1,7 @@
 """GA-GRPO under verl's own classes repeats our rollouts, rewards and advantages. Run by `make verl-test`.
 
-verl has an environment of its own. `tests/verl_rollouts/` holds what our engine and trainer have done (record.py) and
-what it exports (export.py); the model's part is played by a server that says the recorded tokens.
+verl has an environment of its own. What our engine and trainer have done, and its export, is written by
+`tests/verl_rollouts.py` in ours; the model's part is played by a server that says the recorded tokens.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ pytest.importorskip("verl", reason="verl has an environment of its own: make ver
 import ray
 import torch
 import transfer_queue
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
@@ -36,8 +37,8 @@ from medscope.exports.verl.tools import CALLS
 from medscope.exports.verl.trainer import EvidenceTrainer
 
 ROOT = Path(__file__).parents[1]
-GROUPS = [json.loads(line) for line in (ROOT / "tests/verl_rollouts/rollouts.jsonl").read_text("utf-8").splitlines()]
 EXPORTED = Path(os.environ["MEDSCOPE_VERL_EXPORT"])
+GROUPS = [json.loads(line) for line in (EXPORTED / "rollouts.jsonl").read_text("utf-8").splitlines()]
 
 
 class Processor(Qwen2_5_VLProcessor):
@@ -69,7 +70,7 @@ def config():
     """The configuration for 8 x 80 GB, with the tiny model's lengths."""
     made = launch.configuration(EXPORTED)
     with open_dict(made):
-        made.data.max_prompt_length, made.data.max_response_length = 2048, 2048
+        made.data.max_prompt_length, made.data.max_response_length = 2048, 4096
     return made
 
 
@@ -168,7 +169,7 @@ def test_verl_accepts_the_configuration():
     ],
 )
 def test_a_configuration_with_another_advantage_or_loop_is_refused(change):
-    with pytest.raises((ValueError, AssertionError)):
+    with pytest.raises((ValueError, AssertionError, InstantiationException)):  # the last: hydra's, of verl's refusal
         launch.check(launch.configuration(EXPORTED, [change]))
 
 
@@ -194,7 +195,7 @@ def test_every_call_is_executed_or_refused_as_by_us(played):
 def test_the_server_is_told_what_it_may_not_say(played, processor):
     asked = played[0][0].asked[0]["sampling_params"]
     forged = processor.tokenizer.convert_tokens_to_ids("<tool_response>")
-    assert asked["max_tokens"] == 80 and asked["logit_bias"][forged] == -100 and asked["temperature"] == 1.0
+    assert asked["max_tokens"] == 160 and asked["logit_bias"][forged] == -100 and asked["temperature"] == 1.0
 
 
 def test_rewards_are_ours(scored):
