@@ -9,7 +9,8 @@ trajectory, or one whole GA-GRPO step on one task: rollouts, then the update. No
 
 Every step runs in a process of its own. Written to results/wide.json, one row per step and number of frames: `peak_gib`
 is the main memory at its highest above that before the step (`weights_gib` and libraries), `update_s` the forward and
-backward pass, `rollout_s` the generation before it. The rows that the file has are not measured again; delete it first.
+backward pass, `rollout_s` the generation before it. Rows that the file has of this machine are not measured again:
+delete it after a change of the code.
 
 Simplified: a random model calls no tool, so that the crops are forced, the second one behind the rollout. The tokenizer
 is the tiny one, which takes more tokens for the same words. A 28-layer model keeps 14 times the checkpointed states.
@@ -198,7 +199,8 @@ def measure(step: str, frames: int, num_generations: int) -> dict[str, float | s
     before = peak_memory()
     found = STEPS[step](policy, task, FrameStore(), budget, num_generations)
     row = {"peak_gib": peak_memory() - before, "weights_gib": weights, **found}
-    return {"step": step, "frames": frames, **{name: round(value, 2) for name, value in row.items()}}
+    row = {name: round(value, 2) for name, value in row.items()}
+    return {"step": step, "frames": frames, "generations": num_generations, **row}
 
 
 def main() -> None:
@@ -214,11 +216,14 @@ def main() -> None:
         print(json.dumps(measure(arguments.steps[0], arguments.frames[0], arguments.generations)))
         return
     path = RESULTS / "wide.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    measured = {(row["step"], row["frames"]) for row in rows}
+    known = json.loads(path.read_text()) if path.exists() else {"machine": machine(), "rows": []}
+    if known["machine"] != machine():
+        raise SystemExit(f"{path} was measured on {known['machine']}, this is {machine()}; move the file away")
+    rows = [row for row in known["rows"] if row["peak_gib"] is not None]
+    measured = {(row["step"], row["frames"], row["generations"]) for row in rows}
     for step in arguments.steps:
         for frames in arguments.frames:
-            if (step, frames) in measured:
+            if (step, frames, arguments.generations) in measured:
                 continue
             command = [sys.executable, __file__, "--one", "--steps", step, "--frames", str(frames)]
             command += ["--generations", str(arguments.generations)]
@@ -226,7 +231,8 @@ def main() -> None:
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=arguments.limit)
                 rows.append(json.loads(done.stdout.splitlines()[-1]))
             except subprocess.TimeoutExpired:
-                rows.append({"step": step, "frames": frames, "peak_gib": None, "update_s": None})
+                row = {"step": step, "frames": frames, "generations": arguments.generations}
+                rows.append({**row, "peak_gib": None, "update_s": None})
             print(rows[-1], flush=True)
             write_results("wide", rows, machine())
     print(path)

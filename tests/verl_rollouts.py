@@ -103,7 +103,9 @@ def recorded(policy, budget: ToolBudget) -> list[dict]:
             for rollout, reward in zip(group, experience.rewards, strict=True)
         ]
         groups.append({"prompt": group[0].prompt.ids, "rollouts": rollouts, "advantages": advantages})
-    assert torch.tensor([group["advantages"]["binary"] for group in groups]).abs().max() > 0
+    generated = groups[:-1]
+    assert any(rollout["calls"] for group in generated for rollout in group["rollouts"]), "no generated call"
+    assert torch.tensor([group["advantages"]["binary"] for group in generated]).abs().max() > 0
     return groups
 
 
