@@ -14,6 +14,7 @@ delete it after a change of the code.
 
 Simplified: a random model calls no tool, so that the crops are forced, the second one behind the rollout. The tokenizer
 is the tiny one, which takes more tokens for the same words. A 28-layer model keeps 14 times the checkpointed states.
+TRL scores the tokens that bear a loss on a GPU, and all tokens on a CPU; here it does as on a GPU.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from transformers import (
     set_seed,
 )
 from trl import SFTConfig
+from trl.trainer import utils as trl_utils
 
 from medscope.agents.attention import FRAME_ATTENTION, PREFIX_ATTENTION
 from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, encode_blocks, encode_turn
@@ -116,6 +118,7 @@ def sft_step(policy: Policy, task: Task, store: FrameStore, budget: ToolBudget, 
         use_cpu=not torch.cuda.is_available(), remove_unused_columns=False, dataloader_pin_memory=False,
         activation_checkpointing_kwargs={"use_reentrant": False}, dataset_kwargs={"skip_prepare_dataset": True},
     )  # fmt: skip
+    trl_utils._use_triton = lambda device: True  # read there for nothing but which positions the loss scores
     build = ExampleBuilder(policy, store, budget)
     trainer = ResumableSFTTrainer(
         policy.model,

@@ -1,7 +1,7 @@
 """The modules of medscope that decide the result of a notebook: what its code imports, and what those import.
 
 Reporting and the launcher do not decide a result, so neither counts, except where pictures and pages are the result.
-Of `medscope.pipeline.train`, one file for three stages, only those imports count that the named functions use.
+Of GLUE, files of the launcher's room that notebooks run, only those imports count that the named functions use.
 
 `python tests/closure.py` (make deps) writes the lists of modules in dvc.yaml and studies/dvc.yaml.
 """
@@ -16,7 +16,7 @@ import grimp
 
 from medscope.pipeline.parameters import ROOT
 
-GLUE = "medscope.pipeline.train"
+GLUE = ("medscope.pipeline.train", "medscope.pipeline.evaluate")
 PIPELINES = (ROOT / "dvc.yaml", ROOT / "studies" / "dvc.yaml")
 PICTURES = ("05_ablations", "07_report", "08_studies")  # notebooks whose results are tables, pictures and pages
 
@@ -30,11 +30,12 @@ def closure(notebook: Path, graph: grimp.ImportGraph) -> set[str]:
     pictures = notebook.stem in PICTURES
     skipped = ("medscope.pipeline",) if pictures else ("medscope.pipeline", "medscope.reporting")
     code = notebook_code(notebook)
-    starts = set(imports_of(code, graph)) - {GLUE}
+    starts = set(imports_of(code, graph)) - set(GLUE)
     found = set()
-    if functions := glue_names(code):
-        found.add(GLUE)
-        starts |= used_imports(functions, graph)
+    for glue in GLUE:
+        if functions := glue_names(code, glue):
+            found.add(glue)
+            starts |= used_imports(functions, glue, graph)
     for start in starts:
         found |= upstream(start, graph, skipped)
     files = {file_of(module) for module in found}
@@ -69,14 +70,14 @@ def imports_of(tree: ast.AST, graph: grimp.ImportGraph) -> Iterable[str]:
                 yield inner if inner in graph.modules else node.module
 
 
-def glue_names(tree: ast.AST) -> set[str]:
-    found = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == GLUE)
+def glue_names(tree: ast.AST, glue: str) -> set[str]:
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == glue)
     return {alias.name for node in found for alias in node.names}
 
 
-def used_imports(names: set[str], graph: grimp.ImportGraph) -> set[str]:
+def used_imports(names: set[str], glue: str, graph: grimp.ImportGraph) -> set[str]:
     """Modules behind the names that these functions of the glue use, directly or through others of its functions."""
-    body = ast.parse(file_of(GLUE).read_text()).body
+    body = ast.parse(file_of(glue).read_text()).body
     own = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     own |= {
         t.id: node for node in body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
@@ -94,7 +95,7 @@ def used_imports(names: set[str], graph: grimp.ImportGraph) -> set[str]:
             seen.add(name)
             waiting += [node.id for node in ast.walk(own[name]) if isinstance(node, ast.Name)]
             modules |= set(imports_of(own[name], graph))
-    assert names <= set(own), f"{GLUE} has no {names - set(own)}"
+    assert names <= set(own), f"{glue} has no {names - set(own)}"
     return modules
 
 

@@ -1,6 +1,7 @@
 """Fixtures: budget, two flat recordings on disk, an environment, the tiny policy, an endpoint on this machine."""
 
 import os
+import tempfile
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -24,8 +25,12 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, .. with -n
 BUDGET = ToolBudget(skim_frames=20, skim_pixels=784, crop_frames=8, crop_pixels=3136, frame_pixels=7056)
 
 
-def pytest_configure():
-    """A worker of xdist, with all that its tests start, keeps to one core: more threads than cores are slow."""
+def pytest_configure(config):
+    """Indices of videos go to a folder of the run. A worker of xdist, with all that its tests start, keeps to one core:
+    more threads than cores are slow."""
+    kept = tempfile.TemporaryDirectory()
+    os.environ["MEDSCOPE_INDEX_CACHE"] = kept.name
+    config.add_cleanup(kept.cleanup)
     if WORKER and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})

@@ -15,7 +15,7 @@ from medscope.rewards import RewardSettings
 
 ALL = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STAGES = [path for path in ALL if path.stem != "explore"]
-GLUE = "medscope.pipeline.train"
+GLUE = ("medscope.pipeline.train", "medscope.pipeline.evaluate")
 
 
 def code_cells(path: Path) -> list[dict]:
@@ -61,18 +61,19 @@ def test_every_parameter_is_a_literal_and_is_used(path):
     assert [name for name, _ in assignments(cells[0])] == list(parameters)
     rest = "\n".join(cells[1:])
     used = {node.id for node in ast.walk(ast.parse(rest)) if isinstance(node, ast.Name)}
-    if GLUE in rest:  # handed to a function of the glue, which reads them as p["name"]
-        used |= names_read_by_the_glue(ast.parse(rest))
-    if "tool_budget(parameters)" in rest or GLUE in rest:
+    glues = [glue for glue in GLUE if glue in rest]
+    for glue in glues:  # handed to one of its functions, which reads them as p["name"]
+        used |= names_read_by(glue, ast.parse(rest))
+    if "tool_budget(parameters)" in rest or glues:
         used |= {field.name for field in fields(ToolBudget)}
     assert not set(parameters) - used
 
 
-def names_read_by_the_glue(notebook: ast.Module) -> set[str]:
+def names_read_by(glue: str, notebook: ast.Module) -> set[str]:
     """Every string constant in the functions that the notebook imports from the glue, and in their helpers."""
-    tree = ast.parse((ROOT / f"{GLUE.replace('.', '/')}.py").read_text())
+    tree = ast.parse((ROOT / f"{glue.replace('.', '/')}.py").read_text())
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    imported = [n for n in ast.walk(notebook) if isinstance(n, ast.ImportFrom) and n.module == GLUE]
+    imported = [n for n in ast.walk(notebook) if isinstance(n, ast.ImportFrom) and n.module == glue]
     waiting, seen, words = [alias.name for node in imported for alias in node.names], set(), set()
     while waiting:
         name = waiting.pop()

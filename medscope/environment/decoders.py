@@ -8,6 +8,8 @@ from typing import Any
 import av
 import numpy as np
 
+from medscope.environment.frame_index import frame_index
+
 Size = tuple[int, int]  # width, height
 # Containers that hold their own frames. Playlists (ffconcat, HLS) are not among them: they open other files.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg"
@@ -51,20 +53,14 @@ class DecordReader:
 
 
 class PyAVReader:
-    """PyAV: reads the whole file once for its index, then seeks by keyframe."""
+    """PyAV: reads the whole file once for its index, which is kept on disk, then seeks by keyframe."""
 
     def __init__(self, path: str):
         self.path = path
         with open_container(path) as container:
-            stream = container.streams.video[0]
-            self.time_base = float(stream.time_base)
-            # Times alone: the packets of an hour would be the file in memory.
-            times = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.pts is not None]
-            self.pts = sorted(pts for pts, _ in times)
-            self.keys = sorted(pts for pts, key in times if key) or self.pts[:1]
-            if len(times) < stream.frames:
-                raise EOFError(f"it holds {len(times)} of {stream.frames} frames; is the file truncated?")
-        self.starts = np.asarray(self.pts, dtype=np.float64) * self.time_base
+            index = frame_index(path, container)
+        self.pts, self.keys = index.pts.tolist(), index.keys.tolist()
+        self.starts = index.pts * index.time_base
 
     def read(self, indices: list[int], size: Size | None) -> np.ndarray:
         wanted = {self.pts[i] for i in indices}

@@ -1,0 +1,71 @@
+"""The index of a video: kept on disk, used again, made anew where the video or the kept file has changed."""
+
+import os
+
+import numpy as np
+import pytest
+from media import write_mp4
+from timed import TENTHS, UNEVEN
+
+from medscope.environment.video import open_video
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """The folder of kept indices."""
+    monkeypatch.setenv("MEDSCOPE_INDEX_CACHE", str(tmp_path / "index"))
+    return tmp_path / "index"
+
+
+def test_a_second_look_reads_the_kept_index_and_not_the_packets(kept, tmp_path):
+    path = write_mp4(tmp_path / "film.mp4", UNEVEN)
+    first = open_video(path, "pyav")
+    (file,) = kept.iterdir()
+    assert "film" not in file.name
+    with np.load(file) as found:
+        changed = {**found, "pts": found["pts"][:-1]}
+    np.savez(file, **changed)
+    assert np.array_equal(open_video(path, "pyav").starts, first.starts[:-1]), "it would be whole from the packets"
+
+
+def test_frames_and_times_are_those_of_the_first_look(kept, tmp_path):
+    path = write_mp4(tmp_path / "film.mp4", UNEVEN)
+    first, second = open_video(path, "pyav"), open_video(path, "pyav")
+    assert np.array_equal(first.starts, second.starts) and first.duration == second.duration
+    assert np.array_equal(first.read([0, 7, 3]), second.read([0, 7, 3]))
+
+
+def test_a_video_that_has_changed_is_read_again(kept, tmp_path):
+    path = write_mp4(tmp_path / "film.mp4", UNEVEN)
+    before = open_video(path, "pyav").starts
+    os.utime(write_mp4(path, TENTHS), ns=(0, 1))
+    after = open_video(path, "pyav").starts
+    assert after == pytest.approx(TENTHS, abs=1e-5) and after[-1] < before[-1]
+    assert len(list(kept.iterdir())) == 1
+
+
+@pytest.mark.parametrize("rest", [b"", b"PK\x03\x04 cut short", b"no archive"])
+def test_a_kept_file_that_cannot_be_read_is_made_anew(rest, kept, tmp_path):
+    path = write_mp4(tmp_path / "film.mp4", TENTHS)
+    open_video(path, "pyav")
+    (file,) = kept.iterdir()
+    whole = file.stat().st_size
+    file.write_bytes(rest)
+    assert len(open_video(path, "pyav").starts) == len(TENTHS) and file.stat().st_size == whole
+
+
+def test_a_kept_file_is_never_unpickled(kept, tmp_path):
+    path = write_mp4(tmp_path / "film.mp4", TENTHS)
+    open_video(path, "pyav")
+    (file,) = kept.iterdir()
+    with np.load(file) as found:
+        np.savez(file, **{**found, "pts": np.array([print], dtype=object)})
+    assert len(open_video(path, "pyav").starts) == len(TENTHS)
+
+
+def test_no_room_is_said_and_the_video_opens(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MEDSCOPE_INDEX_CACHE", str(tmp_path / "file"))
+    path = write_mp4(tmp_path / "film.mp4", TENTHS)
+    assert len(open_video(path, "pyav").starts) == len(TENTHS)
+    assert "cannot be kept" in capsys.readouterr().out
