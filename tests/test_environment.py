@@ -156,7 +156,7 @@ def test_unreadable_calls_use_up_the_limit_too(environment):
     for _ in range(5):
         step(environment, "<tool_call>{</tool_call>")
     (block,) = step(environment, LOOK)
-    assert block["text"] == "error: all 5 tool calls are used; answer now" and environment.trace.timestamp is None
+    assert block["text"] == "error: all tool calls are used; answer now" and environment.trace.timestamp is None
 
 
 def test_the_public_methods_are_the_two_tools():

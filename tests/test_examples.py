@@ -15,7 +15,7 @@ from medscope.agents.rollout import generate
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.environment.grammar import call_text
 from medscope.files import write_jsonl
-from medscope.records import Interval, Recording, Trajectory, WarmUpExample, Window
+from medscope.records import Interval, Recording, ToolCall, Trajectory, WarmUpExample, Window
 from medscope.suite.suite import Suite
 from medscope.training.examples import (
     Example,
@@ -24,6 +24,7 @@ from medscope.training.examples import (
     clip_records,
     collate,
     hold_out,
+    trajectory_example,
     trajectory_records,
     warm_up_records,
 )
@@ -203,3 +204,15 @@ def test_warm_up_records_by_kind_and_clips_by_length(tmp_path):
     assert [e.video for e in clip_records(suite, 10)] == ["short", "short", "short too"]
     assert [e.video for e in clip_records(suite, 2)] == ["short", "short too"]
     assert list(clip_records(suite, 0)) == []
+
+
+def test_a_call_that_was_one_too_many_is_refused_again_though_the_budget_is_larger(policy, trajectories, store):
+    """Its turn bears no loss; the recorded words follow it."""
+    told = "all tool calls are used; answer now"
+    turns = (TURNS[0], TURNS[0], TURNS[-1])
+    looked = ToolCall("crop_video", {"start_time": 1, "end_time": 3}, Window(1, 3), (1.0, 2.0))
+    trajectory = Trajectory(trajectories[0].task, turns, (looked, ToolCall("crop_video", {}, message=told)))
+    spans = trajectory_example(policy, trajectory, ClinicalVideoEnvironment(store, ToolBudget(max_calls=6))).spans
+    assert [span.assistant for span in spans] == [False, True, False, False, False, True]
+    assert spans[2].images and not spans[4].images
+    assert told in policy.tokenizer.decode(spans[4].ids)

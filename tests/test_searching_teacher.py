@@ -58,9 +58,12 @@ def task(recording: Recording, kind: str, subject: str = "", within: str = "") -
 
 
 def play(
-    recording: Recording, task: Task, seed: int = 1, budget: ToolBudget = BUDGET, **settings: float
+    recording: Recording, task: Task, seed: int = 1, budget: ToolBudget = BUDGET, allowed: int = 99, **settings: float
 ) -> tuple[list[str], list[Window], list[str]]:
-    """The turns, the windows of the crops that were executed, and the names of all calls; one frame a second."""
+    """The turns, the windows of the crops that were executed, and the names of all calls; one frame a second.
+
+    Calls after the first `allowed` are refused.
+    """
     teacher = SearchingTeacher(task, recording, budget, np.random.default_rng(seed), **settings)
     messages, turns, windows, names = [{"role": "user", "content": []}], [], [], []
     while True:
@@ -70,7 +73,9 @@ def play(
             return turns, windows, names
         name, arguments = parse_tool_call(call)
         names.append(name)
-        if name == "get_frame":
+        if len(names) > allowed:
+            shown = []
+        elif name == "get_frame":
             shown = [arguments["timestamp"] + step for step in (-1, 0, 1)]
         elif arguments["end_time"] < arguments["start_time"]:
             shown = []
@@ -227,3 +232,23 @@ def test_without_tools_it_answers_from_the_skim(recording):
     turns = [SearchingTeacher(asked, recording, BUDGET, np.random.default_rng(0), tools=False).next_turn([])]
     assert is_well_formed(turns)
     assert parse_window(parse_answer(turns[0])) == Window(90, 180)
+
+
+@pytest.mark.parametrize(
+    "kind, subject, within",
+    [("tool", "tear", "cut"), (FIND, "bleed", "wash"), (FIRST, "", "cut"), (WHICH, "bleed", "wash")],
+)
+def test_a_call_too_many_is_followed_by_the_answer_that_was_seen(recording, kind, subject, within):
+    asked = task(recording, kind, subject, within)
+    most = len(play(recording, asked)[2])
+    for allowed in range(1, most):
+        turns, _, names = play(recording, asked, allowed=allowed)
+        assert len(names) == allowed + 1 and is_well_formed(turns)
+        assert turns[-1].startswith("<think>used | find ")
+    answer = parse_answer(turns[-1])
+    if kind == WHICH:
+        assert answer == "not seen", "the look that was refused is the one at the second wash"
+    elif isinstance(asked.reference, Window):
+        assert temporal_iou(parse_window(answer), asked.reference) >= 0.3
+    else:
+        assert answer == asked.reference.text

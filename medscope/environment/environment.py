@@ -110,7 +110,7 @@ class ClinicalVideoEnvironment:
     def _plan(self, name: str, arguments: dict[str, Any]) -> tuple[Evidence, list[float], int]:
         """What a call looks at, the seconds that it shows and their size. Raises `ToolError`."""
         if len(self.trace.calls) >= self.budget.max_calls:
-            raise ToolError(f"all {self.budget.max_calls} tool calls are used; answer now")
+            raise ToolError("all tool calls are used; answer now")
         given = check_arguments(name, arguments)
         if name == "crop_video":
             window = crop_window(**given, duration=self.duration, budget=self.budget)

@@ -6,6 +6,7 @@ paper's co-author checks only the format. That the answer was really seen is the
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +25,7 @@ from medscope.suite.teachers.scripted import ScriptedTeacher
 from medscope.suite.teachers.searching import SearchingTeacher
 
 MISTAKES = 0.1  # chance that the searching teacher writes a call wrongly first
+SPENT = 0.15  # chance that a search has one call less than it takes: the last is refused, and the answer follows
 MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another interval does not
 
 
@@ -50,6 +52,11 @@ def _shows(window: Window | None, evidence: Evidence) -> bool:
     return temporal_iou(window, evidence) >= MIN_WINDOW_IOU
 
 
+def searches(task: Task, recording: Recording) -> bool:
+    """Whether the searching teacher answers the task, or the one that knows where to look."""
+    return is_nested(recording) and not task.free_text
+
+
 def teacher_of(
     task: Task,
     recording: Recording,
@@ -60,7 +67,7 @@ def teacher_of(
     mistakes: float = MISTAKES,
 ) -> Callable[..., Agent] | None:
     """Makes the teacher of a task, with or without `tools`; None where the skim does not show what is asked for."""
-    if is_nested(recording) and not task.free_text:
+    if searches(task, recording):
         search = partial(SearchingTeacher, task, recording, budget, rng, boundary_slack, mistakes)
         return search if search().candidates else None
     seconds = skim_seconds(recording.duration, budget.skim_frames)
@@ -103,6 +110,9 @@ def make_trajectories(
         made = []
         if task.challenging or task.free_text:
             trajectory = run_episode(teacher(), task, environment)
+            if searches(task, recording) and len(trajectory.calls) > 1 and own_rng.random() < SPENT:
+                fewer = replace(environment.budget, max_calls=len(trajectory.calls) - 1)
+                trajectory = run_episode(teacher(), task, ClinicalVideoEnvironment(environment.store, fewer))
             made.append((trajectory, faults(trajectory)))
         if direct[number]:
             trajectory = run_episode(teacher(tools=False), task, environment, tools=False)

@@ -8,7 +8,7 @@ Selecting, holding out and shuffling need no frame.
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -19,7 +19,7 @@ from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, TokenSpan, en
 from medscope.agents.lengths import FRAME_WORDS, PROMPT_WORDS, context_limit
 from medscope.agents.policy import Policy
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
-from medscope.environment.environment import skim, step
+from medscope.environment.environment import error_blocks, skim, step
 from medscope.environment.prompts import opening
 from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Trajectory, WarmUpExample
@@ -76,15 +76,18 @@ def warm_up_example(policy: Policy, example: WarmUpExample, store: FrameStore) -
 def trajectory_example(policy: Policy, trajectory: Trajectory, environment: ClinicalVideoEnvironment) -> Example:
     """A trajectory, its calls executed again so that the frames are those that the environment really shows.
 
-    A turn whose call is refused bears no loss: what follows it is learned, the mistake is not.
+    A call that was refused is refused again, in the words that are recorded: it may have been one too many for a budget
+    that was smaller. Its turn bears no loss: what follows it is learned, the mistake is not.
     """
     environment.reset(path=trajectory.task.path)
     messages = opening(trajectory.task.question, skim(environment), trajectory.tools)
     spans = [encode_prompt(policy, messages, trajectory.tools)]
-    for turn in trajectory.turns:
+    for turn, recorded in zip_longest(trajectory.turns, trajectory.calls):
         spans.append(encode_turn(policy, turn))
-        if response := step(environment, turn):
-            spans[-1] = replace(spans[-1], assistant=environment.trace.calls[-1].executed)
+        refused = recorded is not None and not recorded.executed
+        response = error_blocks(recorded.message) if refused else step(environment, turn)
+        if response:
+            spans[-1] = replace(spans[-1], assistant=not refused and environment.trace.calls[-1].executed)
             spans.append(encode_blocks(policy, response, RESPONSE_HEAD, RESPONSE_TAIL))
     return Example(tuple(spans))
 

@@ -32,6 +32,7 @@ from medscope.suite.teachers.thoughts import (
 
 SEEN, UNSEEN = "seen", "not seen"  # the verdict on a look; the second is also the answer about what none has shown
 SWAP = "swap"  # the thought about a call whose end lies before its start
+SPENT = "used"  # the thought about a call that is one too many
 DENSE = 1.5  # seconds between frames; closer looks show nothing new
 MISTHOUGHT = 0.5  # share of the mistaken calls whose thought is wrong already
 CLOSER = 0.6  # a closer look takes at most this share of the one before; it is not worth a call otherwise
@@ -42,7 +43,8 @@ Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds t
 class SearchingTeacher:
     """Answers one task. `early_stop` is head-room for reinforcement learning: the chance to give an attribute, rightly,
     without the frame that would show it; for other tasks the chance to answer after a closer look that is not the last.
-    `mistakes` is the chance that a call is written wrongly first, is refused and corrected.
+    `mistakes` is the chance that a call is written wrongly first, is refused and corrected. A call that is refused
+    though it is right is one too many: the teacher answers with what it has seen.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class SearchingTeacher:
         found = runs(self.recording, seconds, innermost=False)
         number = next(numbers(found, [at.label]), None)
         if number is None:
-            yield self._think(told(found), "answer") + _answer(UNSEEN)
+            yield self._think(told(found) if seconds else SPENT, "answer") + _answer(UNSEEN)
         else:
             at = place(found, number, at.after)
             yield self._think(told(found), at, "answer") + _answer(window_text(at.inner))
@@ -126,6 +128,9 @@ class SearchingTeacher:
         while where and number is None and self.calls < self.most_crops:
             at = where.pop(0)
             seconds = yield from self._look(said, *verdict, at, *others)
+            if not seconds:
+                said = SPENT
+                break
             others = []
             found = runs(self.recording, seconds, innermost=True)
             said, number = told(found), self._first(found, sought)
@@ -157,6 +162,9 @@ class SearchingTeacher:
             if at.outer.length > CLOSER * looked.length:
                 break
             closer = yield from self._look(said, SEEN, at)
+            if not closer:
+                yield self._conclude(SPENT, found, number)
+                return
             seen = runs(self.recording, closer, innermost=True)
             if (again := self._first(seen, sought)) is None:
                 break
@@ -164,22 +172,30 @@ class SearchingTeacher:
             said = told(found)
             if attribute is None and self._stops_early:
                 break
-        run, reference = found[number], self.task.reference
         if attribute is not None and not self._stops_early:
-            yield from self._read(said, run, attribute)
-        elif isinstance(reference, Window):
-            at = place(found, number)
-            yield self._think(said, SEEN, at, "answer") + _answer(window_text(at.inner))
+            yield from self._read(said, found, number, attribute)
         else:
-            text = reference.text if attribute is not None and isinstance(reference, Text) else run.label
-            yield self._think(said, SEEN, run.label, "answer") + _answer(text)
+            yield self._conclude(said, found, number)
 
-    def _read(self, said: str, run: Run, attribute: str) -> Looks:
+    def _conclude(self, said: str, found: list[Run], number: int) -> str:
+        """The answer that a look has shown: where it was seen, or what; an attribute is given rightly, unseen."""
+        label, reference = found[number].label, self.task.reference
+        if isinstance(reference, Window):
+            at = place(found, number)
+            return self._think(said, SEEN, at, "answer") + _answer(window_text(at.inner))
+        text = reference.text if self._about_attribute and isinstance(reference, Text) else label
+        return self._think(said, SEEN, label, "answer") + _answer(text)
+
+    def _read(self, said: str, found: list[Run], number: int, attribute: str) -> Looks:
         """One frame at high resolution, and what it shows of the attribute."""
         self.calls += 1
+        run = found[number]
         frame = yield self._think(said, SEEN, f"{run.label} {run.first:g}", "look") + call_text(
             "get_frame", {"timestamp": run.first}
         )
+        if not frame:
+            yield self._conclude(SPENT, found, number)
+            return
         shown = [i for second in frame for i in going_on(self.recording, second) if i.label == run.label]
         details = {name: value for name, value in shown[0].attributes.items() if name != LEVEL} if shown else {}
         yield self._think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
