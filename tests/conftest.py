@@ -83,7 +83,8 @@ def policy():
 
 @pytest.fixture(scope="session")
 def caller(store, tiny_budget, operation, clip, tmp_path_factory):
-    """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues.
+    """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues with
+    tools and one without.
 
     It is trained once (7 s), by one of the workers that need it.
     """
@@ -121,6 +122,7 @@ def train_caller(store, budget, operation, clip):
         spans = trajectory_example(policy, trajectory, environment).spans
         spans = tuple(replace(span, assistant=n % 2 == 1) for n, span in enumerate(spans))  # refused turns, too
         examples.append(Example(spans))
+    examples.append(trajectory_example(policy, Trajectory(task, turns[2:], tools=False), environment))
     batch = collate(policy, examples)
     optimiser = MuonWithAdamW(policy.model, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
     for _ in range(40):

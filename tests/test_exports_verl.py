@@ -33,7 +33,7 @@ def test_rows_hold_the_prompt_the_frames_and_the_task(suite, tiny_budget, tmp_pa
     rows = pyarrow.parquet.read_table(tmp_path / "out" / ROWS).to_pylist()
     text = rows[0]["prompt"][1]["content"]
     assert text.count("<image>") == len(rows[0]["images"]) == tiny_budget.skim_frames
-    assert text.endswith("\nWhat is used?") and f" end {operation.duration:g}s" in text
+    assert text.endswith("\nWhat is used? Look closely first.") and f" end {operation.duration:g}s" in text
     assert rows[0]["images"] == rows[1]["images"], "the frames of a video are written once"
     frame = rows[0]["images"][0]
     with Image.open(frame["image"]) as image:

@@ -21,11 +21,13 @@ SYSTEM_TOOLS = SYSTEM + (
     " Before answering, look closely: crop_video shows a window densely, get_frame one second at high resolution. "
     "Call one tool after a thought, then think again about what it showed."
 )
+# Behind the question as well: a small model forgets whether it has tools where only the system prompt says so.
+USE_TOOLS = " Look closely first."
 
 
 def opening(question: str, skim: Blocks, tools: bool = True) -> list[dict[str, Any]]:
     """The first messages of a dialogue: the system prompt, then the skim and the question."""
-    text = {"type": "text", "text": f"\n{question}"}
+    text = {"type": "text", "text": f"\n{question}{USE_TOOLS if tools else ''}"}
     return [
         {"role": "system", "content": SYSTEM_TOOLS if tools else SYSTEM},
         {"role": "user", "content": [*skim, text]},
