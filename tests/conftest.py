@@ -83,8 +83,8 @@ def policy():
 
 @pytest.fixture(scope="session")
 def caller(store, tiny_budget, operation, clip, tmp_path_factory):
-    """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues with
-    tools and one without.
+    """A tiny policy that calls tools of its own accord, in turns of different length: it has learned four dialogues
+    with tools and one without.
 
     It is trained once (7 s), by one of the workers that need it.
     """
