@@ -68,4 +68,4 @@ def test_no_room_is_said_and_the_video_opens(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MEDSCOPE_INDEX_CACHE", str(tmp_path / "file"))
     path = write_mp4(tmp_path / "film.mp4", TENTHS)
     assert len(open_video(path, "pyav").starts) == len(TENTHS)
-    assert "cannot be kept" in capsys.readouterr().out
+    assert "cannot be kept" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def test_an_agent_sees_the_skim_then_every_response(task, fresh, tiny_budget):
     assert [len(messages) for messages in agent.seen] == [2, 4, 6]
     last = agent.seen[-1]
     assert [message["role"] for message in last] == ["system", "user", "assistant", "tool", "assistant", "tool"]
-    assert last[1]["content"][-1]["text"] == "\nWhen?"
+    assert last[1]["content"][-1]["text"] == "\nWhen? Look closely first."
     frames = [sum(b["type"] == "image" for b in message["content"]) for message in (last[1], last[3])]
     assert frames == [tiny_budget.skim_frames, 3]  # 1 frame a second from 1 to 4 s
     assert isinstance(last[3]["content"][0]["image"], Image.Image)

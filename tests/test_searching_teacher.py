@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from media import write_mp4
 
+from medscope.environment import ClinicalVideoEnvironment, FrameStore
 from medscope.environment.grammar import find_tool_call, is_well_formed, parse_answer, parse_tool_call, parse_window
 from medscope.environment.tools import ToolBudget, crop_seconds, crop_window
 from medscope.metrics import evidence_window, temporal_iou
@@ -14,7 +16,7 @@ from medscope.suite.nested_tasks import CHOOSE, FIND, FIRST, NONE, WHICH, is_nes
 from medscope.suite.tasks import GROUNDING, ORDER
 from medscope.suite.teachers.searching import SearchingTeacher
 from medscope.suite.teachers.thoughts import Run, place, runs, story, told
-from medscope.suite.trajectories import MIN_WINDOW_IOU
+from medscope.suite.trajectories import MIN_WINDOW_IOU, make_trajectories
 
 BUDGET = ToolBudget(max_calls=6, skim_frames=20, crop_frames=12)
 LANGUAGE = Language(
@@ -236,7 +238,7 @@ def test_without_tools_it_answers_from_the_skim(recording):
 
 @pytest.mark.parametrize(
     "kind, subject, within",
-    [("tool", "tear", "cut"), (FIND, "bleed", "wash"), (FIRST, "", "cut"), (WHICH, "bleed", "wash")],
+    [(FIND, "bleed", "wash"), (FIRST, "", "cut"), (WHICH, "bleed", "wash")],
 )
 def test_a_call_too_many_is_followed_by_the_answer_that_was_seen(recording, kind, subject, within):
     asked = task(recording, kind, subject, within)
@@ -252,3 +254,37 @@ def test_a_call_too_many_is_followed_by_the_answer_that_was_seen(recording, kind
         assert temporal_iou(parse_window(answer), asked.reference) >= 0.3
     else:
         assert answer == asked.reference.text
+
+
+@pytest.fixture
+def film(recording, tmp_path) -> Recording:
+    """The recording with a film behind it, a frame a second."""
+    return replace(recording, path=str(write_mp4(tmp_path / "film.mp4", range(300))))
+
+
+def test_some_trajectories_end_with_a_refused_call_and_none_is_lost(film, monkeypatch):
+    """The others are the same with and without refusals: the second search draws what the first drew."""
+    environment = ClinicalVideoEnvironment(FrameStore(), BUDGET)
+    made = {}
+    for chance in (0.0, 1.0):
+        monkeypatch.setattr("medscope.suite.trajectories.SPENT", chance)
+        asked = [t for t in tasks(film) if t.challenging]
+        made[chance], _ = make_trajectories(asked, {film.video: film}, environment, str, 0.0, 0.0, seed=0)
+    assert [t.task.id for t in made[0.0]] == [t.task.id for t in made[1.0]]
+    refused = [t for t in made[1.0] if t.calls and t.calls[-1].message == "all tool calls are used; answer now"]
+    assert {t.task.kind for t in refused} >= {FIND, FIRST} and len(refused) < len(made[1.0])
+    for whole, short in zip(made[0.0], made[1.0], strict=True):
+        count = len(short.turns) - (1 if short in refused else 0)
+        assert short.turns[:count] == whole.turns[:count]
+
+
+def test_an_attribute_that_no_frame_showed_is_guessed_only_where_head_room_is_wanted(recording):
+    asked = task(recording, "tool", "tear", "cut")
+    most = len(play(recording, asked)[2])
+    assert parse_answer(play(recording, asked, allowed=most - 1)[0][-1]) == "not seen"
+    guessing = next(
+        turns
+        for seed in range(9)
+        if len(turns := play(recording, asked, seed, allowed=most - 1, early_stop=0.01)[0]) > most
+    )
+    assert parse_answer(guessing[-1]) == asked.reference.text

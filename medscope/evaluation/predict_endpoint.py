@@ -26,7 +26,7 @@ from medscope.agents.endpoint_agent import FRAME_BYTES, EndpointAgent
 from medscope.agents.protocol import run_episode
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget, VideoError
 from medscope.environment.grammar import parse_answer
-from medscope.environment.prompts import SYSTEM, SYSTEM_TOOLS, TOOLS, opening
+from medscope.environment.prompts import TOOLS, opening
 from medscope.evaluation.judge import Judge, exact
 from medscope.evaluation.predictions import Prediction
 from medscope.evaluation.quarantine import Quarantined
@@ -178,7 +178,7 @@ class _Answering:
         self.environment = environment or (lambda _: ClinicalVideoEnvironment(system.store, system.budget))
         self.spent = Usage()  # of this run, for its progress bar
         self._settings = [
-            VERSION, name, SYSTEM_TOOLS if tools else SYSTEM, TOOLS, repr(system.budget), system.store.decoder,
+            VERSION, name, opening("", [], tools), TOOLS, repr(system.budget), system.store.decoder,
             system.remote.model, system.calls, system.temperature, system.request, FRAME_BYTES,
         ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from medscope.environment import ToolBudget
-from medscope.environment.prompts import SYSTEM, SYSTEM_TOOLS, TOOLS
+from medscope.environment.prompts import TOOLS, opening
 from medscope.evaluation.endpoint import PROMPT_VERSION
 from medscope.evaluation.predictions import Prediction
 from medscope.evaluation.quarantine import Quarantined
@@ -45,13 +45,13 @@ def protocol(
         empty = {"name": task.collection, "domain": task.domain, "tasks": 0}
         row = sets.setdefault(task.collection, empty | ({"quarantined": 0} if quarantined else {}))
         row["quarantined" if left_out else "tasks"] += 1
-    prompts = hashlib.sha256(json.dumps([SYSTEM, SYSTEM_TOOLS, TOOLS], sort_keys=True).encode()).hexdigest()[:12]
+    prompts = [opening("", []), opening("", [], tools=False), TOOLS]
     return {
         "eval_sets": list(sets.values()),
         **{name: value for name, value in asdict(budget).items() if name in BUDGET},
         "judge": judge if judge == "exact" else os.environ["MEDSCOPE_JUDGE_MODEL"],
         **({} if judge == "exact" else {"judge_prompt": PROMPT_VERSION}),
-        "prompts": prompts,
+        "prompts": hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()[:12],
         "decoding": f"sampled at temperature {temperature:g}" if temperature else "greedy",
         "decoder": decoder,
         **{name: version(name) for name in PACKAGES},

@@ -79,6 +79,10 @@ def _combinations(stage: str, p: Mapping[str, Any]) -> Iterator[str]:
             "the blind baseline (checkpoint '' and no model) sees no video: leave oracle false, tools true, and "
             "temperature, audit_tasks and free_text_tasks 0"
         )
+    if p.get("processes", 1) > 1 and p.get("temperature"):
+        yield "sampled answers are drawn in one process: set evaluate.processes to 1, or temperature to 0"
+    if p.get("processes", 1) > 1 and is_endpoint(p.get("model", "")):
+        yield "an endpoint is asked by one process, in_flight tasks at once: set evaluate.processes to 1"
     if p.get("oracle") and not p.get("tools"):
         yield "oracle writes tool calls, which are not executed without tools"
     if chance_or_written and replayed_or_free:

@@ -1,8 +1,8 @@
 """What notebook 06 runs, in one process or in several: one system answers the eval sets, is audited, and describes.
 
 `on_processes(parameters["processes"], answer_suite, parameters)` calls it in every process; each reads suite and
-checkpoint from disk and answers batches of its own, and all return everything. `parameters` are those of `begin`.
-Predictions are written when they are made: a kill during the audit loses the audit only.
+checkpoint from disk and answers batches of its own, and the first returns and writes everything. `parameters` are those
+of `begin`. Every file is written when its part is done.
 """
 
 import sys
@@ -60,9 +60,10 @@ def answer_suite(parameters: dict[str, Any]) -> Answered:
     for name, tasks in suite.eval_sets(_most(p["tasks_per_set"])).items():
         if is_first_process():
             print(name, len(tasks), "tasks")
-        if answer is None:
+        if answer is None and is_first_process():
             durations = {recording.video: recording.duration for recording in suite.recordings}
             made.predictions += predict_blind(teaching_tasks(suite.tasks), tasks, durations, p["system"], judge)
+        if answer is None:
             continue
         how = {}
         if remote is None:
@@ -81,7 +82,7 @@ def answer_suite(parameters: dict[str, Any]) -> Answered:
         free_text = suite.select("eval", free_text=True)
         for tasks in free_text_groups(free_text, _most(p["free_text_tasks"]), p["tools"]):
             made.described += answer(tasks, system=p["system"], tools=p["tools"])
-        if made.described and p["judge"] == "llm":
+        if made.described and p["judge"] == "llm" and is_first_process():  # ratings are paid
             made.described = rated(made.described, judge.endpoint)
     _write(place, p["system"] + ".free_text", made.described)
     if remote:

@@ -36,7 +36,7 @@ def _retold(trajectory: Trajectory, telling: str, duration: float, rng: np.rando
     if telling == "answer_only":
         return Trajectory(trajectory.task, (f"<think></think>{answer}",), tools=False)
     if telling == "random_window":
-        return replace(trajectory, turns=tuple(_elsewhere(turn, duration, rng) for turn in trajectory.turns), calls=())
+        return replace(trajectory, turns=tuple(_elsewhere(turn, duration, rng) for turn in trajectory.turns))
     return trajectory
 
 

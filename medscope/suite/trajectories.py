@@ -25,7 +25,7 @@ from medscope.suite.teachers.scripted import ScriptedTeacher
 from medscope.suite.teachers.searching import SearchingTeacher
 
 MISTAKES = 0.1  # chance that the searching teacher writes a call wrongly first
-SPENT = 0.15  # chance that a search has one call less than it takes: the last is refused, and the answer follows
+SPENT = 0.2  # chance that a search has one call less than it takes: the last is refused, and the answer follows
 MIN_WINDOW_IOU = 0.3  # with its evidence; the slack of a cautious teacher passes, another interval does not
 
 
@@ -101,7 +101,8 @@ def make_trajectories(
     rejected: dict[int, list[str]] = {}
     own = [number for video in own_part(videos) for number in by_video[video]]
     for number in tqdm(own, desc="trajectories", unit="task", mininterval=2, disable=not is_first_process()):
-        task, own_rng = tasks[number], np.random.default_rng([seed, 4, number])
+        task, drawn = tasks[number], [seed, 4, number]
+        own_rng = np.random.default_rng(drawn)
         recording = recordings[task.video]
         teacher = teacher_of(task, recording, environment.budget, describe, boundary_slack, own_rng)
         if teacher is None:
@@ -110,9 +111,14 @@ def make_trajectories(
         made = []
         if task.challenging or task.free_text:
             trajectory = run_episode(teacher(), task, environment)
-            if searches(task, recording) and len(trajectory.calls) > 1 and own_rng.random() < SPENT:
-                fewer = replace(environment.budget, max_calls=len(trajectory.calls) - 1)
-                trajectory = run_episode(teacher(), task, ClinicalVideoEnvironment(environment.store, fewer))
+            most = len(trajectory.calls) - 1
+            if searches(task, recording) and most > 0 and own_rng.random() < SPENT:
+                again = teacher_of(
+                    task, recording, environment.budget, describe, boundary_slack, np.random.default_rng(drawn)
+                )
+                fewer = ClinicalVideoEnvironment(environment.store, replace(environment.budget, max_calls=most))
+                refused = run_episode(again(), task, fewer)
+                trajectory = trajectory if faults(refused) else refused
             made.append((trajectory, faults(trajectory)))
         if direct[number]:
             trajectory = run_episode(teacher(tools=False), task, environment, tools=False)

@@ -178,13 +178,15 @@ class SearchingTeacher:
             yield self._conclude(said, found, number)
 
     def _conclude(self, said: str, found: list[Run], number: int) -> str:
-        """The answer that a look has shown: where it was seen, or what; an attribute is given rightly, unseen."""
+        """The answer that a look has shown: where it was seen, or what. An attribute, which no frame has shown yet, is
+        given rightly where the teacher stops early at times."""
         label, reference = found[number].label, self.task.reference
         if isinstance(reference, Window):
             at = place(found, number)
             return self._think(said, SEEN, at, "answer") + _answer(window_text(at.inner))
-        text = reference.text if self._about_attribute and isinstance(reference, Text) else label
-        return self._think(said, SEEN, label, "answer") + _answer(text)
+        if self._about_attribute and isinstance(reference, Text):
+            label = reference.text if self.early_stop else UNSEEN
+        return self._think(said, SEEN, found[number].label, "answer") + _answer(label)
 
     def _read(self, said: str, found: list[Run], number: int, attribute: str) -> Looks:
         """One frame at high resolution, and what it shows of the attribute."""
