@@ -118,7 +118,8 @@ def sft_step(policy: Policy, task: Task, store: FrameStore, budget: ToolBudget, 
         use_cpu=not torch.cuda.is_available(), remove_unused_columns=False, dataloader_pin_memory=False,
         activation_checkpointing_kwargs={"use_reentrant": False}, dataset_kwargs={"skip_prepare_dataset": True},
     )  # fmt: skip
-    trl_utils._use_triton = lambda device: True  # read there for nothing but which positions the loss scores
+    assert hasattr(trl_utils, "_use_triton"), "TRL decides elsewhere which positions its loss scores"
+    trl_utils._use_triton = lambda device: True  # read there for nothing else
     build = ExampleBuilder(policy, store, budget)
     trainer = ResumableSFTTrainer(
         policy.model,

@@ -1,7 +1,7 @@
 """The modules of medscope that decide the result of a notebook: what its code imports, and what those import.
 
 Reporting and the launcher do not decide a result, so neither counts, except where pictures and pages are the result.
-Of GLUE, files of the launcher's room that notebooks run, only those imports count that the named functions use.
+Of GLUE, modules of medscope.pipeline that notebooks run, only those imports count that the named functions use.
 
 `python tests/closure.py` (make deps) writes the lists of modules in dvc.yaml and studies/dvc.yaml.
 """

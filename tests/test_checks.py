@@ -52,6 +52,8 @@ BLIND = ["checkpoint=''", "audit_tasks=0", "free_text_tasks=0"]
         ("evaluate", ["model=endpoint"], "checkpoint and model are both given"),
         ("evaluate", ["endpoint={calls: tags}"], "endpoint has settings, but model names none"),
         ("evaluate", ["model=endpoint", "oracle=true", *BLIND], "not those of an endpoint"),
+        ("evaluate", ["model=endpoint", "processes=2", *BLIND], "an endpoint is asked by one process"),
+        ("evaluate", ["temperature=1", "processes=2", *BLIND[1:]], "sampled answers are drawn in one process"),
         ("evaluate", ["in_flight=0"], "in_flight is 0; it is at least 1"),
         ("evaluate", ["oracle=true", "tools=false", *BLIND[1:]], "which are not executed"),
         ("evaluate", ["oracle=true", "audit_tasks=4", "free_text_tasks=0"], "audit and free text are greedy"),

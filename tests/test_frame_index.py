@@ -44,6 +44,25 @@ def test_a_video_that_has_changed_is_read_again(kept, tmp_path):
     assert len(list(kept.iterdir())) == 1
 
 
+def test_the_time_of_change_alone_makes_a_kept_index_old(kept, tmp_path):
+    path = write_mp4(tmp_path / "film.mp4", UNEVEN)
+    open_video(path, "pyav")
+    (file,) = kept.iterdir()
+    with np.load(file) as found:
+        np.savez(file, **{**found, "pts": found["pts"][:-1]})
+    os.utime(path, ns=(0, 1))
+    assert len(open_video(path, "pyav").starts) == len(UNEVEN)
+
+
+def test_a_kept_array_is_no_index(kept, tmp_path):
+    path = write_mp4(tmp_path / "film.mp4", TENTHS)
+    open_video(path, "pyav")
+    (file,) = kept.iterdir()
+    with file.open("wb") as out:
+        np.save(out, np.arange(3))
+    assert len(open_video(path, "pyav").starts) == len(TENTHS)
+
+
 @pytest.mark.parametrize("rest", [b"", b"PK\x03\x04 cut short", b"no archive"])
 def test_a_kept_file_that_cannot_be_read_is_made_anew(rest, kept, tmp_path):
     path = write_mp4(tmp_path / "film.mp4", TENTHS)
@@ -63,9 +82,14 @@ def test_a_kept_file_is_never_unpickled(kept, tmp_path):
     assert len(open_video(path, "pyav").starts) == len(TENTHS)
 
 
-def test_no_room_is_said_and_the_video_opens(tmp_path, monkeypatch, capsys):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("MEDSCOPE_INDEX_CACHE", str(tmp_path / "file"))
+@pytest.mark.parametrize("folder", ["a file in its place", "~/index"])
+def test_no_room_is_said_and_the_video_opens(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a file in its place").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user without a name has no home
+    monkeypatch.setenv("MEDSCOPE_INDEX_CACHE", folder)
     path = write_mp4(tmp_path / "film.mp4", TENTHS)
     assert len(open_video(path, "pyav").starts) == len(TENTHS)
     assert "cannot be kept" in capsys.readouterr().err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a file in its place", "film.mp4"]

@@ -128,6 +128,15 @@ def test_what_decides_an_answer_is_part_of_its_key(serve, tasks, system, change)
     assert asked(server) == ["p", "p"]
 
 
+def test_another_prompt_is_another_question(serve, tasks, system, monkeypatch):
+    server = serve(dict.fromkeys("pqrs", "yes"))
+    system(server).predict(tasks[:1], "gpt")
+    before = protocol([], BUDGET, "pyav", "exact")["prompts"]
+    monkeypatch.setattr("medscope.environment.prompts.USE_TOOLS", " Take your time.")
+    system(server).predict(tasks[:1], "gpt")
+    assert asked(server) == ["p", "p"] and protocol([], BUDGET, "pyav", "exact")["prompts"] != before
+
+
 def test_a_server_that_dies_in_the_middle_costs_only_what_it_did_not_answer(serve, tasks, system):
     server = serve({"p": "yes", "q": "die", "r": "yes", "s": 503})
     with pytest.raises(StepStopped, match=r"gpt: 2 tasks have no answer \(EndpointError.* are kept in"):
