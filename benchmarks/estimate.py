@@ -30,6 +30,7 @@ from medscope.agents.policy import IMAGE_TOKEN
 
 LAYERS, VISION_LAYERS, MEASURED_LAYERS = 28, 32, 2
 RANK = 64  # of LoRA
+GROUP = 8  # rollouts of a task; rows of other groups are left out
 GIB = 2**30
 TRAINED = 16  # bytes of a trained weight: float32, its gradient, two moments of Adam
 NF4 = 0.5 + 4 / 64  # bytes of a weight: four bits, and a float32 scale for 64 of them
@@ -123,7 +124,7 @@ def estimated(
     model: Model, rows: Sequence[dict[str, Any]], share: float, turn_tokens: int, setups: Sequence[Setup] = SETUPS
 ) -> list[dict[str, Any]]:
     """A row per setup and measured step: GiB of one GPU, and seconds of one task on it (SFT: one trajectory)."""
-    rows = [row for row in rows if row["peak_gib"] is not None]
+    rows = [row for row in rows if row["peak_gib"] is not None and row.get("generations", GROUP) == GROUP]
     made = []
     for setup in setups:
         for row in rows:

@@ -39,7 +39,8 @@ def test_activations_go_through_the_measured_peaks_and_grow_by_the_missing_layer
 
 
 def test_a_row_per_setup_and_measured_step(model):
-    rows = estimated(model, [*ROWS, {**ROWS[0], "frames": 512, "peak_gib": None, "update_s": None}], 0.35, 600)
+    late = {**ROWS[0], "frames": 512, "peak_gib": None, "update_s": None}
+    rows = estimated(model, [*ROWS, late, {**ROWS[4], "generations": 2, "peak_gib": 0.1}], 0.35, 600)
     assert len(rows) == len(SETUPS) * len(ROWS)
     assert all(row["in all GiB"] == pytest.approx(row["held GiB"] + row["activations GiB"], abs=0.11) for row in rows)
     grpo = [row for row in rows if row["estimate for"] == SETUPS[1].name and row["step"] == "ga_grpo"]
