@@ -1,5 +1,6 @@
 """Notebook 06's work in several processes: what they write is what one writes; an endpoint is asked by one."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -39,12 +40,13 @@ def say_yes(file):
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_writes(caller, operation, clip, tiny_budget, tmp_path):
+def test_two_processes_write_what_one_writes(caller, operation, tiny_budget, tmp_path):
     """The same turns, replays and descriptions; a confidence may differ in its last digits."""
     written = []
     for processes in (1, 2):
         home = tmp_path / str(processes)
-        drawn = Drawn(operation, replace(operation, video="again"), clip)
+        again = replace(operation, video="again", path=str(shutil.copy(operation.path, tmp_path / "again.mp4")))
+        drawn = Drawn(operation, replace(again, group="again"))
         build_suite(home / "data" / "suite", drawn, FrameStore(), tiny_budget, captioned=0)
         say_yes(home / "data" / "suite" / "tasks.jsonl")
         caller.save(home / "checkpoints" / "caller")

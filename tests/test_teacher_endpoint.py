@@ -131,7 +131,7 @@ def test_a_suite_of_four_films(serve, store, films, policy, tmp_path):
     environment = ClinicalVideoEnvironment(store, BUDGET)
     for trajectory in suite.trajectories:
         assert trajectory_example(policy, trajectory, environment).tokens
-        assert tuple(environment.trace.calls) == trajectory.calls
+        assert environment.trace.calls == [call for call in trajectory.calls if call.executed]
     asked = len(server.requests)
     again = make(tmp_path, films, remote_of(server), store)
     assert len(server.requests) == asked and again.steps == funnel.steps

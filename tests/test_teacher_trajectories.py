@@ -40,7 +40,10 @@ def test_a_trajectory_looks_coarse_to_fine_and_sees_its_refused_call(serve, stor
     refused = [m["content"] for m in server.requests[-1]["messages"] if m["role"] == "tool"][1]
     assert refused == "error: end_time 4 is before start_time 5; swap them"
     guidance, asked = server.requests[0]["messages"][1]["content"][-2:]
-    assert guidance["text"].strip() == load_prompt("tools").text and asked["text"] == "\nWhen does three come on?"
+    assert (
+        guidance["text"].strip() == load_prompt("tools").text
+        and asked["text"] == "\nWhen does three come on? Look closely first."
+    )
     assert load_prompt("tools").text not in "".join(trajectory.turns)
     assert "tools" in server.requests[0]
 
