@@ -10,6 +10,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import grimp
@@ -25,6 +26,7 @@ def import_graph() -> grimp.ImportGraph:
     return grimp.build_graph("medscope", cache_dir=None, exclude_type_checking_imports=True)
 
 
+@cache
 def closure(notebook: Path, graph: grimp.ImportGraph) -> set[str]:
     """Files, relative to the repository: every module that counts and holds more than a docstring, with its data."""
     pictures = notebook.stem in PICTURES

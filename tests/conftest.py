@@ -125,7 +125,7 @@ def train_caller(store, budget, operation, clip):
     examples.append(trajectory_example(policy, Trajectory(task, turns[2:], tools=False), environment))
     batch = collate(policy, examples)
     optimiser = MuonWithAdamW(policy.model, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
-    for _ in range(40):
+    for _ in range(26):
         policy.model(**batch).loss.backward()
         optimiser.step()
         optimiser.zero_grad()

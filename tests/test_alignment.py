@@ -45,6 +45,7 @@ def uninterrupted(examples, tmp_path_factory):
     return aligned(tmp_path_factory.mktemp("whole"), *examples)
 
 
+@pytest.mark.slow
 def test_the_tower_learns_and_nothing_else_moves(uninterrupted):
     weights, log = uninterrupted
     losses = [row["loss"] for row in log if "loss" in row]  # one video teaches nothing about another one
@@ -55,6 +56,7 @@ def test_the_tower_learns_and_nothing_else_moves(uninterrupted):
     assert moved and all("visual" in name for name in moved)
 
 
+@pytest.mark.slow
 def test_a_killed_alignment_ends_in_the_same_weights(uninterrupted, examples, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(alignment, "show_as_text", lambda trainer: trainer.add_callback(KillAt(4)))
@@ -66,6 +68,7 @@ def test_a_killed_alignment_ends_in_the_same_weights(uninterrupted, examples, tm
     ]
 
 
+@pytest.mark.slow
 def test_a_finished_alignment_is_loaded_and_not_repeated(examples, tmp_path, monkeypatch):
     weights, log = aligned(tmp_path, *examples)
     monkeypatch.setattr(alignment.AlignmentTrainer, "compute_loss", None)

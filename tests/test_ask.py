@@ -164,6 +164,7 @@ def test_a_file_that_is_no_video(serve, tmp_path, capsys):
         assert not out and error.splitlines()[-1].startswith("ask: ") and name in error and "Traceback" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [500, "die", b"<html>"])
 def test_an_endpoint_that_dies_between_calls_leaves_what_was_done(serve, video, tmp_path, capsys, failure):
     serve(CROP, failure)

@@ -2,13 +2,12 @@
 
 import re
 
+import parts
 import pytest
 from browser import keep, until
 from chat_server import ChatServer, call, text
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
-from nbformat import write
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from medscope import ask
 from medscope.pipeline.parameters import ROOT
@@ -30,20 +29,23 @@ COLOUR = "name => getComputedStyle(document.querySelector(name)).backgroundColor
 @pytest.fixture
 def report(tmp_path):
     """A report with the widest table of notebook 07, its bars, and two sections."""
+    import nbformat
+
     InteractiveShell.instance()
     scores = {name: 0.875 for name in METRICS} | {f"{name}_ci": [0.75, 1.0] for name in METRICS}
     table = {system: {"long": scores} for system in ("blind", "no_tools", "sft", "rl", "oracle")}
     cells = [
-        new_markdown_cell("# A report\n\nWhat it is."),
-        new_markdown_cell("## First: tables"),
-        new_code_cell("t()"),
+        parts.new_markdown_cell("# A report\n\nWhat it is."),
+        parts.new_markdown_cell("## First: tables"),
+        parts.new_code_cell("t()"),
     ]
     with capture_output() as shown:
         pictures.table({system: pictures.short(sets["long"]) for system, sets in table.items()}, "long")
         charts.system_bars(table, tmp_path / "bars.png")
         pictures.show_saved(tmp_path / "bars.png")
-    cells[-1].outputs = [new_output("display_data", dict(output.data)) for output in shown.outputs]
-    write(new_notebook(cells=[*cells, new_markdown_cell("## Second\n\n" + "words " * 3000)]), tmp_path / "report.ipynb")
+    cells[-1].outputs = [parts.new_output("display_data", dict(output.data)) for output in shown.outputs]
+    cells.append(parts.new_markdown_cell("## Second\n\n" + "words " * 3000))
+    nbformat.write(parts.new_notebook(cells=cells), tmp_path / "report.ipynb")
     return export(tmp_path / "report.ipynb", finished=True)
 
 

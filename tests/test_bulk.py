@@ -212,6 +212,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_behind_the_last_whole_line(tmp_path):
     """Item 4 is written half, then no more: its half goes, and no further item is asked."""
     words = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
@@ -223,6 +224,7 @@ def test_a_full_disk_ends_the_run_behind_the_last_whole_line(tmp_path):
     assert run(Scripted(str), range(100), tmp_path).kept >= 94
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_any_order_of_ends_failures_and_kills(tmp_path_factory, data):
     """Runs with workers that overtake one another, fail and are cut off: each key is recorded once, none is lost."""

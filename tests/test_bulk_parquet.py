@@ -56,6 +56,7 @@ def captions(count):
     return [Caption(f"v{i}", Window(i, i + 0.1), f"text {i}") for i in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDS)
 @given(data=st.data())
 def test_records_come_back_as_they_were(tmp_path_factory, name, data):

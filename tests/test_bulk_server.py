@@ -94,6 +94,7 @@ def test_rubbish_errors_and_cut_lines_are_asked_again_in_the_next_run(serve, tmp
     assert done(tmp_path) == each_once(range(1, 30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 3])
 def test_a_busy_endpoint_is_no_outage(serve, tmp_path, retries):
     """Without retries the whole run waits as long as the endpoint says; with them the client does, per request."""
@@ -113,6 +114,7 @@ def test_a_quota_stops_the_run_and_says_how_long(serve, tmp_path):
     assert sum(done(tmp_path).values()) == 9
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_stops_the_run(serve, tmp_path):
     server, started = serve(text("seen"), text("seen"), 60.0), time.monotonic()
     with pytest.raises(StepStopped, match="cannot be reached"):

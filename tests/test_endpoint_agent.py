@@ -128,6 +128,7 @@ def test_rubbish_is_an_error(serve, video, body):
         play(agent_of(serve(body)), video)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [429, 500, 503, "die", 1.0])
 def test_a_failure_that_passes_costs_a_retry(serve, video, failure):
     server = serve(failure, ANSWER)
@@ -135,6 +136,7 @@ def test_a_failure_that_passes_costs_a_retry(serve, video, failure):
     assert len(server.requests) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "message"), [(429, "HTTP 429"), (500, "HTTP 500"), ("die", "reached"), (1.0, "reached")]
 )

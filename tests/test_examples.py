@@ -55,6 +55,7 @@ def test_nothing_is_decoded_before_a_batch_needs_it(own_policy, trajectories, ti
     assert examples[0].tokens > 0 and store.bytes > 0
 
 
+@pytest.mark.slow
 def test_examples_are_kept_within_a_bound_in_bytes(own_policy, trajectories, tiny_budget):
     build = ExampleBuilder(own_policy, FrameStore(max_bytes=1), tiny_budget)  # a store that keeps nothing itself
     one = build(trajectories[0])
@@ -92,6 +93,7 @@ def test_examples_of_a_video_are_built_together_while_there_is_room(tmp_path):
     assert examples.bytes == 400
 
 
+@pytest.mark.slow
 def test_a_trainer_builds_no_more_examples_than_its_batches_need(own_policy, tmp_path):
     built = []
 

@@ -93,6 +93,7 @@ def test_a_server_that_comes_back_is_tried_anew(make, serve):
     assert asked(room)[0].session.answer == "from 3 to 5 s"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "question", "message"),
     [

@@ -3,11 +3,10 @@
 import re
 from pathlib import Path
 
-import nbformat
+import parts
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from medscope.pipeline.stage import attempt
 from medscope.reporting import pictures
@@ -16,10 +15,16 @@ from medscope.reporting.page import export
 SCRIPT = "<script>alert('1')</script>"
 
 
+def written(cells, path):
+    """A notebook file."""
+    import nbformat
+
+    nbformat.write(parts.new_notebook(cells=cells), path)
+
+
 def page_of(tmp_path, *outputs, finished=True):
-    cell = new_code_cell("secret = 6 * 7", outputs=list(outputs))
-    notebook = new_notebook(cells=[new_markdown_cell("## Results"), cell])
-    nbformat.write(notebook, tmp_path / "07_report.ipynb")
+    cell = parts.new_code_cell("secret = 6 * 7", outputs=list(outputs))
+    written([parts.new_markdown_cell("## Results"), cell], tmp_path / "07_report.ipynb")
     return export(tmp_path / "07_report.ipynb", finished).read_text()
 
 
@@ -28,13 +33,13 @@ def shown(function, *arguments):
     InteractiveShell.instance()
     with capture_output() as captured:
         function(*arguments)
-    return [new_output("display_data", dict(output.data)) for output in captured.outputs]
+    return [parts.new_output("display_data", dict(output.data)) for output in captured.outputs]
 
 
 def test_a_page_has_prose_and_results_but_neither_code_nor_progress_bars_nor_scripts(tmp_path):
-    bar = new_output("stream", name="stderr", text="render: 50%")
-    table = new_output("display_data", {"text/html": "<table><tr><td>0.98</td></tr></table>"})
-    page = page_of(tmp_path, bar, table, new_output("stream", name="stdout", text="1,480,000 parameters"))
+    bar = parts.new_output("stream", name="stderr", text="render: 50%")
+    table = parts.new_output("display_data", {"text/html": "<table><tr><td>0.98</td></tr></table>"})
+    page = page_of(tmp_path, bar, table, parts.new_output("stream", name="stdout", text="1,480,000 parameters"))
     assert "Results" in page and "<td>0.98</td>" in page and "1,480,000 parameters" in page
     assert "secret" not in page and "render: 50%" not in page and "<script" not in page and "://" not in page
     assert "<title>MedScope 07 report</title>" in page
@@ -42,7 +47,7 @@ def test_a_page_has_prose_and_results_but_neither_code_nor_progress_bars_nor_scr
 
 def test_a_page_of_an_unfinished_notebook_keeps_code_and_all_output(tmp_path):
     """A kernel that was killed leaves no error in the notebook."""
-    page = page_of(tmp_path, new_output("stream", name="stderr", text="render: 50%"), finished=False)
+    page = page_of(tmp_path, parts.new_output("stream", name="stderr", text="render: 50%"), finished=False)
     assert "secret" in page and "render: 50%" in page
 
 
@@ -63,7 +68,7 @@ def test_a_script_in_a_label_a_cell_a_title_or_a_setting_stays_text(tmp_path, fu
 
 
 def test_a_script_in_a_printed_turn_stays_text(tmp_path):
-    page = page_of(tmp_path, new_output("stream", name="stdout", text=f"<answer>{SCRIPT}</answer>"))
+    page = page_of(tmp_path, parts.new_output("stream", name="stdout", text=f"<answer>{SCRIPT}</answer>"))
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
@@ -80,7 +85,9 @@ def test_a_damaged_notebook_does_not_hide_the_error_of_its_stage(tmp_path):
     """A disk that fills up leaves half a notebook: the launcher gets a sentence and ends with its own error."""
     executed = tmp_path / "07_report.ipynb"
     executed.write_text('{"cells": [')
-    with pytest.raises(nbformat.reader.NotJSONError):
+    from nbformat.reader import NotJSONError
+
+    with pytest.raises(NotJSONError):
         export(executed, finished=False)
     problems = attempt("the page", lambda: export(executed, finished=False))
     assert len(problems) == 1 and problems[0].startswith("the page could not be written: NotJSONError")
@@ -88,12 +95,14 @@ def test_a_damaged_notebook_does_not_hide_the_error_of_its_stage(tmp_path):
 
 def test_a_page_lists_its_sections_before_the_first_and_a_heading_within_data_is_none_of_them(tmp_path):
     cells = [
-        new_markdown_cell("# All\n\nWhat it is."),
-        new_markdown_cell("## One & two"),
-        new_markdown_cell("## Three"),
+        parts.new_markdown_cell("# All\n\nWhat it is."),
+        parts.new_markdown_cell("## One & two"),
+        parts.new_markdown_cell("## Three"),
     ]
-    cells.append(new_code_cell("1", outputs=[new_output("stream", name="stdout", text='<h2 id="x">no</h2>')]))
-    nbformat.write(new_notebook(cells=cells), tmp_path / "07_report.ipynb")
+    cells.append(
+        parts.new_code_cell("1", outputs=[parts.new_output("stream", name="stdout", text='<h2 id="x">no</h2>')])
+    )
+    written(cells, tmp_path / "07_report.ipynb")
     page = export(tmp_path / "07_report.ipynb", finished=True).read_text()
     contents = page.partition("<nav")[2].partition("</nav>")[0]
     found = re.findall(r'<a href="#([^"]+)">(.*?)</a>', contents)
@@ -103,7 +112,7 @@ def test_a_page_lists_its_sections_before_the_first_and_a_heading_within_data_is
 
 
 def test_a_browser_is_told_to_load_nothing_whatever_a_cell_holds(tmp_path):
-    hostile = new_output("display_data", {"text/html": "<img src='http://example.com/x.png'>"})
+    hostile = parts.new_output("display_data", {"text/html": "<img src='http://example.com/x.png'>"})
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page_of(tmp_path, hostile)
 
 

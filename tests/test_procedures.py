@@ -78,6 +78,7 @@ def test_processes_draw_the_same_bytes(tmp_path):
     assert [Path(r.path).read_bytes() for r in alone] == [Path(r.path).read_bytes() for r in together]
 
 
+@pytest.mark.slow
 def test_recordings_come_split_by_split_with_collection_group_and_domain(tmp_path):
     found = render(tmp_path, {"view": {"eval": 1}, "clips": {"eval": 1, "sft": 1}})
     assert [(r.split, r.collection, r.domain) for r in found] == [

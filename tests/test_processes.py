@@ -98,7 +98,7 @@ def test_ga_grpo_on_two_processes_equals_one(operation, tiny_budget, tmp_path, r
 @pytest.mark.parametrize(
     "processes, questions_per_step, accumulation, packed, chunked",
     [
-        (1, 2, 2, False, False),
+        pytest.param(1, 2, 2, False, False, marks=pytest.mark.slow),
         pytest.param(1, 1, 4, False, True, marks=pytest.mark.slow),
         pytest.param(1, 4, 1, True, True, marks=pytest.mark.slow),
         pytest.param(1, 2, 2, True, False, marks=pytest.mark.slow),

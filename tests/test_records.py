@@ -50,6 +50,7 @@ def test_a_record_comes_back_equal_from_its_json_line(record, tmp_path):
     assert len((tmp_path / "new" / "records.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 @given(st.tuples(st.floats(0, 1e9), st.floats(0, 1e9)).map(sorted))
 def test_no_digit_of_a_second_is_lost(ends):
     window = Window(*ends)

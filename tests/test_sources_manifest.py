@@ -187,6 +187,7 @@ def whole(tmp_path_factory):
     return write_mp4(tmp_path_factory.mktemp("whole") / "a.mp4", TIMES, faststart=True).read_bytes()
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(changes=st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=8))
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(whole, tmp_path, changes):

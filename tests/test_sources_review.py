@@ -45,6 +45,7 @@ def test_activitynet_gives_back_what_was_written(written):
     assert all(annotation.duration == 4000 for annotation in read)
 
 
+@pytest.mark.slow
 @given(stretches)
 def test_webvtt_gives_back_milliseconds(written):
     read = [

@@ -27,6 +27,7 @@ def built(store, tmp_path_factory):
     return Suite(folder / "suite"), rejected
 
 
+@pytest.mark.slow
 def test_the_builder_writes_what_the_suite_reads(built):
     suite, rejected = built
     assert [r.video for r in suite.recordings][:3] == [
@@ -47,6 +48,7 @@ def test_the_builder_writes_what_the_suite_reads(built):
     assert summary["splits"]["eval"]["free_text_tasks"] == 2 * 2 + 1, "a clip has one phase: no `temporal`"
 
 
+@pytest.mark.slow
 def test_tasks_per_video_are_limited_where_they_train(built):
     suite, _ = built
     for split in ("sft", "rl"):
@@ -54,6 +56,7 @@ def test_tasks_per_video_are_limited_where_they_train(built):
         assert tasks and all(sum(t.video == task.video for t in tasks) <= 4 for task in tasks)
 
 
+@pytest.mark.slow
 def test_a_suite_reads_a_file_when_it_is_asked_for(tmp_path, built):
     suite, _ = built
     write_jsonl(tmp_path / "tasks.jsonl", suite.tasks)

@@ -137,6 +137,7 @@ def test_a_suite_of_four_films(serve, store, films, policy, tmp_path):
     assert len(server.requests) == asked and again.steps == funnel.steps
 
 
+@pytest.mark.slow
 def test_an_outage_stops_the_run_and_the_next_goes_on(serve, store, films, tmp_path):
     pytest.importorskip("scenedetect", reason="extra teacher")
     server = serve()

@@ -156,6 +156,7 @@ print(len(video._decoder.readers))"""
     assert (done.returncode, done.stdout) == (0, "1\n0\n"), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize(
     "name, size, frames, duration",
