@@ -142,7 +142,7 @@ def sft_step(policy: Policy, task: Task, store: FrameStore, budget: ToolBudget, 
 
 def two_crops(policy: Policy, tasks, environments, num_generations: int, temperature: float) -> list[Rollout]:
     """An engine: the first crop forced, a sampled turn, then the second crop and the answer written behind it."""
-    forced = [crop(8 * i) for i in range(len(environments))]
+    forced = [[crop(8 * i)] for i in range(len(environments))]
     rollouts = generate(
         policy, tasks, environments, num_generations, temperature=temperature, max_turn_tokens=TURN_TOKENS,
         forced_turns=forced,
