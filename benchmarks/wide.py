@@ -236,11 +236,12 @@ def main() -> None:
             command += ["--generations", str(arguments.generations)]
             try:
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=arguments.limit)
-                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                row = json.loads(done.stdout.splitlines()[-1])
             except subprocess.TimeoutExpired:
                 row = {"step": step, "frames": frames, "generations": arguments.generations}
-                rows.append({**row, "peak_gib": None, "update_s": None})
-            print(rows[-1], flush=True)
+                row |= {"peak_gib": None, "update_s": None}
+            print(row, flush=True)
+            rows = sorted([*rows, row], key=lambda row: (list(STEPS).index(row["step"]), row["frames"]))
             write_results("wide", rows, machine())
     print(path)
 
