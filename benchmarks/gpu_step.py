@@ -18,7 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from medscope.agents.encoding import encode_prompt
 from medscope.agents.policy import Policy
-from medscope.agents.tiles import tile_mlps
+from medscope.agents.tiles import tile_mlps, tile_vision
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.environment.environment import skim
 from medscope.environment.prompts import opening
@@ -46,7 +46,7 @@ def ours(policy: Policy, task: Task, budget: ToolBudget, group: int, device: str
         tempfile.mkdtemp(), bf16=cuda, report_to=[], use_cpu=not cuda, remove_unused_columns=False
     )
     policy.cache_features = True
-    tile_mlps(policy.base.model.language_model, policy.gradient_tokens)
+    policy.bound_activations()
     trainer = GAGRPOTrainer(policy, arguments, [task], FrameStore(), budget, group, 1.0, "binary", RewardSettings())
     policy.model.activation_checkpointing_enable({"use_reentrant": False})
     policy.model.train()
@@ -72,6 +72,7 @@ def stock_trl(policy: Policy, task: Task, budget: ToolBudget, group: int, device
     cuda = device == "cuda"
     use_attention(policy, "sdpa", "sdpa")
     tile_mlps(policy.base.model.language_model, sys.maxsize)
+    tile_vision(policy.base.model.visual, sys.maxsize)
     environment = ClinicalVideoEnvironment(FrameStore(), budget)
     environment.reset(path=task.path)
     rows = [{"prompt": opening(task.question, skim(environment), tools=False)}] * group

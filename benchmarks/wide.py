@@ -45,7 +45,6 @@ from medscope.agents.attention import FRAME_ATTENTION, PREFIX_ATTENTION
 from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, encode_blocks, encode_turn
 from medscope.agents.policy import IMAGE_TOKEN, FrameProcessor, Policy, tiny_policy
 from medscope.agents.rollout import Rollout, generate
-from medscope.agents.tiles import tile_mlps
 from medscope.environment import FrameStore, ToolBudget
 from medscope.environment.environment import step as environment_step
 from medscope.environment.grammar import call_text
@@ -103,7 +102,7 @@ def wide_policy() -> Policy:
     targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
     model = get_peft_model(model, LoraConfig(r=64, lora_alpha=128, target_modules=targets))
     policy = Policy(model, FrameProcessor(Qwen2VLImageProcessorPil(), tokenizer, CHAT_TEMPLATE))
-    tile_mlps(policy.base.model.language_model, policy.gradient_tokens)
+    policy.bound_activations()
     return policy
 
 

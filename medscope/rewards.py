@@ -4,7 +4,7 @@ R_evidence = R_crop + R_frame reads the last call of each tool that the environm
 Inputs are plain values: turns, the judge's verdict, a window and a time in seconds. Outputs are floats, unbounded.
 
 R_crop has three forms. They differ for a window that overlaps the evidence too little, 0 < IoU < h0:
-- `paper`: -alpha, as in the authors' code. A poor overlap earns less than a miss (0).
+- `paper`: -alpha, as in a co-author's public training code. A poor overlap earns less than a miss (0).
 - `paper_text`: -alpha + eta * floor((IoU - h0) / delta), as in the authors' text, whose bonus is then negative: IoU .1
   earns -1.8. A poor overlap earns less than a miss, and a very poor one least of all.
 - `monotone`: alpha * IoU / h0, ours. More overlap never earns less.

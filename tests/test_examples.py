@@ -106,6 +106,20 @@ def test_a_trainer_builds_no_more_examples_than_its_batches_need(own_policy, tmp
     assert 50 in built and len(built) == len(set(built)) <= 1 + 3 * 3  # two batches and one fetched ahead
 
 
+@pytest.mark.slow
+def test_processes_that_read_ahead_change_nothing(trajectories, store, tiny_budget, tmp_path):
+    def trained(workers):
+        policy = tiny_policy(seed=0)
+        build = ExampleBuilder(policy, FrameStore(), tiny_budget)
+        settings = {"steps": 4, "batch_size": 2, "learning_rate": 1e-3, "loader_workers": workers}
+        log = fine_tune(policy, trajectories, trajectories[:1], build, tmp_path / str(workers), **settings)
+        return log, policy.model.state_dict()
+
+    (log, alone), (other_log, ahead) = trained(0), trained(2)
+    assert [row.get("loss") for row in log] == [row.get("loss") for row in other_log]
+    assert all(torch.equal(alone[name], ahead[name]) for name in alone)
+
+
 def test_a_trajectory_trains_on_the_very_tokens_of_its_rollout(own_policy, trajectories, store, tiny_budget):
     environment = ClinicalVideoEnvironment(store, tiny_budget)
     task = trajectories[0].task

@@ -120,3 +120,24 @@ def test_threads_share_a_store(even, uneven, clip):
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(look, range(120)))
     assert store.bytes == sum(image.width * image.height * 3 for image in store._frames.values())
+
+
+def test_a_decord_reader_does_not_decode_on_behind_a_read(large, monkeypatch):
+    """It would, a second for each read of a 1080p file, while the model trains. A seek ends that."""
+    done, open_reader = [], DecordReader._open
+
+    class Watched:
+        def __init__(self, reader):
+            self.reader = reader
+
+        def __len__(self):
+            return len(self.reader)
+
+        def __getattr__(self, name):
+            return lambda *given: done.append((name, given)) or getattr(self.reader, name)(*given)
+
+    monkeypatch.setattr(DecordReader, "_open", lambda self, size: Watched(open_reader(self, size)))
+    video = Video(large)
+    first = video.read([5, 6], (280, 168))
+    assert [name for name, _ in done[-2:]] == ["get_batch", "seek"] and done[-1][1] == (0,)
+    np.testing.assert_array_equal(video.read([5, 6], (280, 168)), first)

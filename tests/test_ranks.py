@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from flat import LANGUAGE
@@ -11,6 +12,9 @@ from medscope.agents.policy import load_policy
 from medscope.environment import FrameStore
 from medscope.evaluation.predict import predict
 from medscope.ranks import gathered, merged, own_part, process_index
+from medscope.sources.rendered.camera import write_video
+from medscope.sources.rendered.collections import sample_recording
+from medscope.sources.rendered.questions import LANGUAGE as NESTED_LANGUAGE
 from medscope.suite.build import build_suite
 from medscope.suite.suite import Suite
 from medscope.training.processes import on_processes
@@ -61,6 +65,32 @@ def test_the_suite_and_the_predictions_of_three_processes_are_those_of_one(
         assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
     trajectories = (tmp_path / "shared" / "trajectories.jsonl").read_text().splitlines()
     assert len({json.loads(line)["task"]["id"] for line in trajectories}) > 3
+
+
+def nested_suite(folder, source, budget):
+    """Write the suite of nested recordings; how many searches every process made."""
+    import medscope.suite.search_warm_up as module
+
+    searched, look = [], module._looks
+    module._looks = lambda task, *given: searched.append(task.id) or look(task, *given)
+    build_suite(folder, source, FrameStore(), budget, captioned=50, recalled=5, captioned_frames_per_video=2)
+    return gathered(len(searched))
+
+
+@pytest.mark.slow
+def test_the_searches_of_nested_recordings_are_shared_by_processes(tiny_budget, tmp_path):
+    made = []
+    for number in range(2):
+        rng = np.random.default_rng(number)
+        made.append(sample_recording("clips", f"c{number}", "warm_up", tmp_path / f"{number}.mp4", 16, 0.2, rng))
+        write_video(made[-1])
+    source, budget = Drawn(*made), replace(tiny_budget, skim_frames=16, max_calls=6)
+    source.language = NESTED_LANGUAGE
+    one = on_processes(1, nested_suite, tmp_path / "alone", source, budget)
+    both = on_processes(2, nested_suite, tmp_path / "shared", source, budget)
+    assert sum(both) == one[0] > 8 and max(both) < 0.7 * one[0]
+    for file in (tmp_path / "alone").iterdir():
+        assert (tmp_path / "shared" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_every_item_belongs_to_one_process(monkeypatch):

@@ -8,9 +8,10 @@ import torch
 from flat import LANGUAGE
 from plain_forward import plain_logps
 
+from medscope.agents.lengths import fitting_tasks
 from medscope.agents.policy import Policy, tiny_policy
 from medscope.agents.rollout import Rollout, generate
-from medscope.environment import ClinicalVideoEnvironment, ToolBudget, VideoError
+from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget, VideoError
 from medscope.environment.grammar import call_text
 from medscope.records import Trajectory
 from medscope.suite.tasks import closed_tasks
@@ -266,6 +267,20 @@ def test_a_prompt_beyond_the_context_is_refused_with_the_fix(policy, tasks, stor
     budget = replace(tiny_budget, context_tokens=context_tokens, max_turn_tokens=4090 if context_tokens > 60 else 30)
     with pytest.raises(ValueError, match=rf"video {tasks[0].video}: the prompt has \d+ tokens .* lower skim_frames"):
         generate(policy, tasks[:1], [ClinicalVideoEnvironment(store, budget)])
+
+
+def test_tasks_whose_prompt_is_too_long_are_counted_and_left_out(policy, tasks, store, tiny_budget, capsys):
+    longer = [replace(tasks[0], id=f"long{i}", question="When is the knot tied? " * 9) for i in range(2)]
+    mixed = [longer[0], *tasks, longer[1]]
+    assert fitting_tasks(policy, mixed, FrameStore("none"), tiny_budget) == mixed, "opened a video for nothing"
+    environments = [ClinicalVideoEnvironment(store, tiny_budget) for _ in tasks]
+    prompts = [len(r.prompt.ids) for r in generate(policy, tasks, environments, max_turn_tokens=1)]
+    limit = replace(tiny_budget, context_tokens=max(prompts) + tiny_budget.max_turn_tokens)
+    assert fitting_tasks(policy, mixed, store, limit) == list(tasks)
+    assert capsys.readouterr().out == f"2 of {len(mixed)} tasks left out: prompts of more than {max(prompts)} tokens\n"
+    generate(policy, tasks, [ClinicalVideoEnvironment(store, limit) for _ in tasks])
+    with pytest.raises(ValueError, match=r"no prompt of 2 tasks fits \d+ tokens; lower skim_frames"):
+        fitting_tasks(policy, longer, store, limit)
 
 
 def test_in_bfloat16_sampling_and_a_plain_forward_agree(operation, clip, store, tiny_budget):

@@ -1,4 +1,4 @@
-"""MLPs that read some tokens at a time: the same values and gradients, and fewer activations kept."""
+"""MLPs and vision towers that read a part at a time: the same values and gradients, and fewer activations kept."""
 
 from copy import deepcopy
 
@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from medscope.agents.policy import tiny_policy
-from medscope.agents.tiles import TiledMLP, tile_mlps
+from medscope.agents.tiles import TiledMLP, TiledTower, tile_mlps, tile_vision
 
 TOKENS = 50
 
@@ -91,3 +91,57 @@ def test_a_copied_policy_has_mlps_of_its_own(policy):
         x = torch.randn(1, 3, layers[0].mlp.hidden_size)
         assert layers[0].mlp(x).abs().max() == 0
         assert policy.base.model.language_model.layers[0].mlp(x).abs().max() > 0
+
+
+GRIDS = torch.tensor([[1, 4, 4], [1, 2, 2], [1, 6, 4], [1, 2, 2], [1, 4, 4]])  # 4, 1, 6, 1 and 4 visual tokens
+
+
+@pytest.fixture
+def tower():
+    return tiny_policy(seed=0).base.model.visual.double()
+
+
+def features(tower, tile: int) -> torch.Tensor:
+    tile_vision(tower, tile)
+    torch.manual_seed(0)
+    return tower(torch.randn(int(GRIDS.prod(-1).sum()), 1176, dtype=torch.float64), grid_thw=GRIDS).pooler_output
+
+
+@pytest.mark.parametrize("tile", [1, 5, 9])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_tower_that_reads_some_frames_at_a_time_gives_the_same_features_and_gradients(tower, tile, frozen):
+    assert isinstance(tower, TiledTower)
+    tower.requires_grad_(not frozen)
+    found = []
+    for size in (10**6, tile):
+        tower.zero_grad()
+        out = features(tower, size)
+        assert out.shape == (16, tower.config.out_hidden_size) and out.requires_grad != frozen
+        if not frozen:
+            (out * torch.linspace(-1, 1, out.shape[-1])).sum().backward()
+        found.append((out.detach(), [p.grad.clone() for p in tower.parameters() if p.grad is not None]))
+    torch.testing.assert_close(found[1][0], found[0][0])
+    assert bool(found[0][1]) != frozen
+    for one, other in zip(found[1][1], found[0][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_a_tower_reads_whole_frames_and_at_least_one(tower, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        tower.patch_embed,
+        "forward",
+        lambda x: read.append(len(x) // 4) or type(tower.patch_embed).forward(tower.patch_embed, x),
+    )
+    features(tower, 5)
+    assert read == [5, 6, 5]
+
+
+def test_a_tower_keeps_the_pixels_of_a_part_for_the_backward_pass(tower):
+    def kept(tile: int) -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            features(tower, tile)
+        return sum(sizes)
+
+    assert kept(1) < kept(10**6) / 2

@@ -1,8 +1,12 @@
 """How many tokens a dialogue may have, how many it can have within a budget, and prompts that are too long."""
 
-from medscope.agents.encoding import TokenSpan
+from collections.abc import Sequence
+
+from medscope.agents.encoding import TokenSpan, encode_prompt
 from medscope.agents.policy import Policy
-from medscope.environment.tools import ToolBudget
+from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
+from medscope.environment.environment import skim
+from medscope.environment.prompts import opening
 from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Task
 
@@ -25,6 +29,25 @@ def longest_completion(budget: ToolBudget) -> int:
 def longest_dialogue(budget: ToolBudget) -> int:
     """No dialogue within `budget` has more tokens, prompt and completion."""
     return PROMPT_WORDS + _shown(budget.skim_frames, budget.skim_pixels) + longest_completion(budget)
+
+
+def fitting_tasks(policy: Policy, tasks: Sequence[Task], store: FrameStore, budget: ToolBudget) -> Sequence[Task]:
+    """The tasks whose prompt leaves room for a turn in the context; how many do not is printed. No video is opened
+    where none can be too long. Raises ValueError where no task is left."""
+    room = context_limit(policy, budget) - budget.max_turn_tokens
+    if PROMPT_WORDS + _shown(budget.skim_frames, budget.skim_pixels) <= room:
+        return tasks
+    environment = ClinicalVideoEnvironment(store, budget)
+    kept = []
+    for task in tasks:
+        environment.reset(path=task.path)
+        if len(encode_prompt(policy, opening(task.question, skim(environment)), True).ids) <= room:
+            kept.append(task)
+    if len(kept) < len(tasks):
+        print(f"{len(tasks) - len(kept)} of {len(tasks)} tasks left out: prompts of more than {room} tokens")
+    if not kept:
+        raise ValueError(f"no prompt of {len(tasks)} tasks fits {room} tokens; lower skim_frames or skim_pixels")
+    return kept
 
 
 def _shown(frames: int, pixels: int) -> int:

@@ -25,7 +25,7 @@ from transformers import (
 
 from medscope.agents.attention import FRAME_ATTENTION, PREFIX_ATTENTION
 from medscope.agents.features import FeatureCache, in_chunks
-from medscope.agents.tiles import tile_mlps
+from medscope.agents.tiles import tile_mlps, tile_vision
 from medscope.agents.tiny.profile import tiny_model, tiny_tokenizer
 from medscope.environment.prompts import CHAT_TEMPLATE
 from medscope.environment.video import PATCH_FACTOR
@@ -150,6 +150,11 @@ class Policy:
                     self.feature_cache.add(key, known[key])
         return [known[key] for key in keys]
 
+    def bound_activations(self) -> None:
+        """Let MLPs and vision tower read as many tokens at once as `activation_bytes` allows, with gradient too."""
+        tile_mlps(self.base.model.language_model, self.gradient_tokens)
+        tile_vision(self.base.model.visual, self.vision_tokens)
+
     def freeze_vision(self) -> None:
         """Keep the vision tower as it is: training reads frames by it and leaves it alone."""
         self.base.model.visual.requires_grad_(False)
@@ -207,7 +212,7 @@ def load_policy(source: str | Path, lora_rank: int = 0, load_in_4bit: bool = Fal
     processor = FrameProcessor(Qwen2VLImageProcessorPil(), AutoTokenizer.from_pretrained(source), CHAT_TEMPLATE)
     processor.tokenizer.padding_side = "left"
     policy = Policy(model, processor)
-    tile_mlps(policy.base.model.language_model, policy.gradient_tokens)
+    policy.bound_activations()
     return policy
 
 
@@ -233,7 +238,7 @@ def tiny_policy(seed: int = 0) -> Policy:
     model = tiny_model(tokenizer)
     _use_our_attention(model)
     policy = Policy(model, FrameProcessor(Qwen2VLImageProcessorPil(), tokenizer, CHAT_TEMPLATE))
-    tile_mlps(policy.base.model.language_model, policy.gradient_tokens)
+    policy.bound_activations()
     _match_feature_norm(policy)
     return policy
 

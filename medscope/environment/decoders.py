@@ -45,7 +45,9 @@ class DecordReader:
         if size not in self.readers:
             self.readers.pop(None, None)  # a large video, from now on read in the sizes of skim, crop and frame
             self.readers[size] = self._open(size)
-        return self.readers[size].get_batch(indices).asnumpy()
+        frames = self.readers[size].get_batch(indices).asnumpy()
+        self.readers[size].seek(0)  # an open reader decodes on behind the frames, a second for a large video
+        return frames
 
     def close(self) -> None:
         """Close the file. `read` opens it again, without reading its times again."""

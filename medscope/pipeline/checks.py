@@ -29,6 +29,7 @@ LEAST: dict[str, float] = {
     **dict.fromkeys(("temperature", "learning_rate", "lora_rank", "eta", "vllm_memory", "boundary_slack"), 0),
     **dict.fromkeys(("direct_share", "captioned", "recalled", "captioned_clips", "seed", "best_of"), 0),
     **dict.fromkeys(("recall_steps", "place_steps", "alignment_steps", "captioned_frames_per_video"), 0),
+    **dict.fromkeys(("loader_workers",), 0),
     **dict.fromkeys(("tasks_per_set", "audit_tasks", "free_text_tasks"), -1),
 }
 MOST: dict[str, float] = dict.fromkeys(("vllm_memory", "boundary_slack", "direct_share"), 1)

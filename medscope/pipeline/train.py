@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from medscope.agents.lengths import fitting_tasks
 from medscope.agents.policy import Policy, load_policy, tiny_policy
 from medscope.agents.vllm_engine import VLLMEngine, make_engine
 from medscope.environment import FrameStore, ToolBudget
@@ -131,6 +132,7 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
         print(f"{len(training)} trajectories, {len(held_out)} held out, {len(clips)} captioned clips")
     training = training + clips
     tuning = {**_tuning(p), "optimizer": p["optimizer"], "lengths": _lengths(policy, p, training, suite)}
+    tuning["loader_workers"] = p["loader_workers"]
     history = fine_tune(policy, training, held_out, build, scratch, p["steps"], p["batch_size"], **tuning)
     _save(policy, place.new_checkpoint(p["variant"]))
     return history
@@ -141,16 +143,16 @@ def train_grpo(parameters: dict[str, Any], scratch: Path) -> Log:
     prepare_process()
     p, place = parameters, Layout(parameters["folder"])
     policy = _started(p, place)
-    tasks = Suite(place.suite).select("rl", challenging=True)
+    budget, judge, store = tool_budget(p), make_judge(p["judge"]), FrameStore(p["decoder"])
+    tasks = fitting_tasks(policy, Suite(place.suite).select("rl", challenging=True), store, budget)
     if is_first_process():
         print(f"{len(tasks)} tasks on {len({task.video for task in tasks})} videos of their own")
-    budget, judge = tool_budget(p), make_judge(p["judge"])
     rollouts = share("questions_per_step", p["questions_per_step"]) * p["num_generations"]
     engine = make_engine(p["engine"], policy, budget, rollouts, p["vllm_memory"], p["seed"])
     history = ga_grpo.train(
         policy,
         tasks,
-        FrameStore(p["decoder"]),
+        store,
         budget,
         scratch,
         reward_settings(p),

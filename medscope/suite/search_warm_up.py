@@ -16,6 +16,7 @@ from medscope.environment.environment import Blocks, ClinicalVideoEnvironment, s
 from medscope.environment.frame_store import FrameStore
 from medscope.environment.tools import ToolBudget, skim_seconds
 from medscope.environment.video import PATCH_FACTOR
+from medscope.ranks import merged, own_part
 from medscope.records import Recording, Task, ToolCall, WarmUpExample
 from medscope.suite.captioned_frames import caption
 from medscope.suite.teachers.searching import SearchingTeacher
@@ -46,38 +47,57 @@ def search_examples(
 ) -> list[WarmUpExample]:
     """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to LATEST_SECOND.
 
-    Of every task the skim where `skims_per_question` is not 0, and at most `looks_per_question` of what follows it.
+    Of every task the skim where `skims_per_question` is not 0, and at most `looks_per_question` of what follows it. Of
+    several processes each does a part of the tasks and returns what all have made.
     """
+    made = [
+        _examples(
+            tasks[number], recordings[tasks[number].video], store, budget, captioned, skims_per_question,
+            looks_per_question, np.random.default_rng([seed, 10, number]),
+        )
+        for number in own_part(range(len(tasks)))
+    ]  # fmt: skip
+    return [example for examples in merged(made) for example in examples]
+
+
+def _examples(
+    task: Task,
+    recording: Recording,
+    store: FrameStore,
+    budget: ToolBudget,
+    captioned: bool,
+    skims_per_question: int,
+    looks_per_question: int,
+    rng: np.random.Generator,
+) -> list[WarmUpExample]:
+    """Those of one task."""
     examples: list[WarmUpExample] = []
-    for number, task in enumerate(tasks):
-        rng = np.random.default_rng([seed, 10, number])
-        recording = recordings[task.video]
-        skim, *looks = _looks(task, recording, store, budget, rng)
-        chosen = sorted(rng.permutation(len(looks))[:looks_per_question])
-        for turn, seconds, max_pixels in [skim][:skims_per_question] + [looks[i] for i in chosen]:
-            end = recording.duration if max_pixels == budget.skim_pixels else seconds[-1]
-            if {int(named) for named in re.findall(r"\d+", turn)} <= {*map(int, seconds), int(end)}:
-                latest = max(0, LATEST_SECOND - int(end))
-                offset = int(rng.integers(0, latest + 1)) if rng.random() < OWN_CLOCK else 0
-                turn = _later(turn, offset)
-                story = STORY.match(turn) if captioned and rng.random() < GIVEN else None
-                words: tuple[str, ...] = ()
-                if captioned and not story:
-                    words = tuple(_spread(caption(recording, s, max_pixels, budget), max_pixels, rng) for s in seconds)
-                example = WarmUpExample(
-                    video="" if captioned else task.video,
-                    path="" if captioned else task.path,
-                    question=task.question,
-                    seconds=() if story else tuple(second + captioned * offset for second in seconds),
-                    max_pixels=0 if story else max_pixels,
-                    end=end + offset,
-                    turn=turn,
-                    time_offset=0 if captioned else offset,
-                    captions=words,
-                    collection=task.collection,
-                    given=story[0] if story else "",
-                )
-                examples.append(example)
+    skim, *looks = _looks(task, recording, store, budget, rng)
+    chosen = sorted(rng.permutation(len(looks))[:looks_per_question])
+    for turn, seconds, max_pixels in [skim][:skims_per_question] + [looks[i] for i in chosen]:
+        end = recording.duration if max_pixels == budget.skim_pixels else seconds[-1]
+        if {int(named) for named in re.findall(r"\d+", turn)} <= {*map(int, seconds), int(end)}:
+            latest = max(0, LATEST_SECOND - int(end))
+            offset = int(rng.integers(0, latest + 1)) if rng.random() < OWN_CLOCK else 0
+            turn = _later(turn, offset)
+            story = STORY.match(turn) if captioned and rng.random() < GIVEN else None
+            words: tuple[str, ...] = ()
+            if captioned and not story:
+                words = tuple(_spread(caption(recording, s, max_pixels, budget), max_pixels, rng) for s in seconds)
+            example = WarmUpExample(
+                video="" if captioned else task.video,
+                path="" if captioned else task.path,
+                question=task.question,
+                seconds=() if story else tuple(second + captioned * offset for second in seconds),
+                max_pixels=0 if story else max_pixels,
+                end=end + offset,
+                turn=turn,
+                time_offset=0 if captioned else offset,
+                captions=words,
+                collection=task.collection,
+                given=story[0] if story else "",
+            )
+            examples.append(example)
     return examples
 
 

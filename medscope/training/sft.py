@@ -56,10 +56,12 @@ def fine_tune(
     gradient_checkpointing: bool = False,
     lengths: Sequence[int] | None = None,
     optimizer: str = "adamw",
+    loader_workers: int = 0,
 ) -> list[dict[str, float]]:
     """Train in place with a cosine schedule, resuming from `scratch` after a kill; returns the log.
 
     `optimizer` is adamw or muon (see `optimizers`).
+    `loader_workers` processes decode and tokenise ahead of the training (0: it does so itself).
     `training` and `held_out` are records of which `build` makes examples when they are needed. `batch_size` is that of
     all processes together. With `lengths`, about the tokens of every training record, a batch holds examples of like
     length. Raises ValueError where it cannot be shared by the processes, and where the learning rate is
@@ -82,6 +84,8 @@ def fine_tune(
         activation_checkpointing_kwargs={"use_reentrant": False},
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_num_workers=loader_workers,
+        dataloader_persistent_workers=loader_workers > 0,  # each keeps the examples that it has made
     )
     examples = LazyExamples(Joined(training, held_out), build)
     numbers = list(range(len(examples)))  # TRL takes Arrow tables only: its rows are the numbers of examples
