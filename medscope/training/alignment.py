@@ -5,7 +5,8 @@ short training the loss of whole dialogues, through the language model, does not
 alone, on captioned frames (`suite.captioned_frames`), against the embeddings of a language model that has learned
 captions: every visual token of a frame, and their mean, is compared with the embeddings of all words that a frame of
 its size can show. The loss is cross-entropy over cosines, as in CLIP (Radford et al. 2021), plus the squared distance
-to the sum of the right embeddings, so that the language model reads a frame as it reads a caption.
+to the sum of the right embeddings, so that the language model reads a frame as it reads a caption. The colours of
+training frames are jittered.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
@@ -34,6 +36,7 @@ from medscope.training.resume import Resumable
 from medscope.training.tracking import run_metrics
 
 SHARPNESS = 12.0  # factor of the cosines
+JITTER = 0.15  # standard deviation of the log gain of a colour, and of all three together
 DISTANCE = 0.3  # weight of the squared distance, in units of the embeddings' variance
 
 
@@ -48,6 +51,13 @@ class CaptionedFrames:
     @property
     def bytes(self) -> int:
         return sum(3 * image.width * image.height for image in self.images)
+
+
+def jittered(images: Sequence[Image.Image], rng: np.random.Generator) -> list[Image.Image]:
+    """Each frame with its red, green and blue multiplied by gains of its own: shapes tell more than colours do."""
+    gains = np.exp(JITTER * (rng.normal(size=(len(images), 3)) + rng.normal(size=(len(images), 1))))
+    lit = (np.clip(np.asarray(image) * gain, 0, 255) for image, gain in zip(images, gains, strict=True))
+    return [Image.fromarray(frame.astype(np.uint8)) for frame in lit]
 
 
 class Words:
@@ -98,7 +108,11 @@ class AlignmentTrainer(Resumable, Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         some = [self.examples[number] for number in inputs["numbers"]]
-        pixels = self.policy.pixels([image for frames in some for image in frames.images])
+        images = [frames.images for frames in some]
+        if model.training:  # drawn by example and step: the same after a kill, and in any number of processes
+            draws = [np.random.default_rng([self.args.seed, self.state.global_step, n]) for n in inputs["numbers"]]
+            images = [jittered(frames, rng) for frames, rng in zip(images, draws, strict=True)]
+        pixels = self.policy.pixels([image for frames in images for image in frames])
         features = iter(
             model(pixels["pixel_values"], grid_thw=pixels["image_grid_thw"]).pooler_output.split(
                 [visual_tokens(image) for frames in some for image in frames.images]
