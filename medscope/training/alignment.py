@@ -111,7 +111,12 @@ class AlignmentTrainer(Resumable, Trainer):
         images = [frames.images for frames in some]
         if model.training:  # drawn by example and step: the same after a kill, and in any number of processes
             draws = [np.random.default_rng([self.args.seed, self.state.global_step, n]) for n in inputs["numbers"]]
-            images = [jittered(frames, rng) for frames, rng in zip(images, draws, strict=True)]
+            images = [
+                jittered(frames, rng)
+                if visual_tokens(frames[0]) > 1
+                else frames  # a single token is told by its colours
+                for frames, rng in zip(images, draws, strict=True)
+            ]
         pixels = self.policy.pixels([image for frames in images for image in frames])
         features = iter(
             model(pixels["pixel_values"], grid_thw=pixels["image_grid_thw"]).pooler_output.split(
