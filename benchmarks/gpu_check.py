@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,16 @@ from gpu_attention import attention
 from gpu_step import measured, ours, reset_memory, stock_trl, synchronize, use_attention
 from peft import LoraConfig, get_peft_model
 from report import RESULTS, machine, write_results
-from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil, set_seed
+from transformers import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
+    Qwen2VLVideoProcessor,
+    set_seed,
+)
 from wide import PIXELS, wide_config, write_pattern
 
 from medscope.agents.attention import FRAME_ATTENTION, PREFIX_ATTENTION
-from medscope.agents.policy import FrameProcessor, Policy, tiny_policy
+from medscope.agents.policy import FrameProcessor, Policy, load_policy, tiny_policy
 from medscope.agents.vllm_engine import make_engine
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.environment.prompts import CHAT_TEMPLATE
@@ -43,14 +50,18 @@ from medscope.records import Task, Text, Window
 NO_GPU = "no CUDA GPU is visible to torch: nothing was checked and nothing was measured"
 
 
-def seven_b(device: str) -> Policy:
-    """Qwen2.5-VL-7B's own configuration with random bfloat16 weights and LoRA of rank 64; the tiny tokenizer."""
-    tokenizer = tiny_policy().tokenizer
+def bare(options: argparse.Namespace) -> tuple[Qwen2_5_VLForConditionalGeneration, Any, Any]:
+    """The model without LoRA, its image processor and the tiny tokenizer: Qwen2.5-VL-7B's own configuration with random
+    bfloat16 weights, or the tiny model."""
+    set_seed(0)
+    tiny = tiny_policy()
+    if options.tiny:
+        return tiny.model.to(options.device), tiny.processor.image_processor, tiny.tokenizer
     torch.set_default_dtype(torch.bfloat16)
-    with torch.device(device):
-        model = Qwen2_5_VLForConditionalGeneration(wide_config(tokenizer.get_vocab(), 28, 32))
+    with torch.device(options.device):
+        model = Qwen2_5_VLForConditionalGeneration(wide_config(tiny.tokenizer.get_vocab(), 28, 32))
     torch.set_default_dtype(torch.float32)
-    return with_lora(model, Qwen2VLImageProcessorPil(), tokenizer)
+    return model, Qwen2VLImageProcessorPil(), tiny.tokenizer
 
 
 def with_lora(model: Qwen2_5_VLForConditionalGeneration, images: Any, tokenizer: Any) -> Policy:
@@ -101,11 +112,7 @@ def steps(options: argparse.Namespace, peak: float) -> list[dict[str, Any]]:
 
 
 def policy_of(options: argparse.Namespace) -> Policy:
-    set_seed(0)
-    if not options.tiny:
-        return seven_b(options.device)
-    tiny = tiny_policy()
-    return with_lora(tiny.model.to(options.device), tiny.processor.image_processor, tiny.tokenizer)
+    return with_lora(*bare(options))
 
 
 def task_of(frames: int, options: argparse.Namespace) -> tuple[Task, ToolBudget]:
@@ -129,7 +136,13 @@ def vllm_rollouts(options: argparse.Namespace) -> dict[str, Any]:
     if find_spec("vllm") is None:
         return row | {"rollout_s": "vLLM is not installed"}
     task, budget = task_of(options.frames[0], options)
-    policy = policy_of(options)
+    folder = Path(tempfile.mkdtemp()) / "weights"  # vLLM reads them from disk
+    base, images, tokenizer = bare(options)
+    Policy(base, FrameProcessor(images, tokenizer, CHAT_TEMPLATE)).save(folder)
+    Qwen2VLVideoProcessor().save_pretrained(folder)  # every Qwen2.5-VL checkpoint has one
+    del base
+    reset_memory(options.device)
+    policy = load_policy(folder, lora_rank=64, dtype="bfloat16")
     engine = make_engine("vllm", policy, budget, options.group, 0.5, seed=0)
     environments = [ClinicalVideoEnvironment(FrameStore(), budget) for _ in range(options.group)]
     seconds = []
@@ -141,7 +154,7 @@ def vllm_rollouts(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Command line: see --help. 0: all checked. 1: no GPU, or a test failed."""
+    """Command line: see --help. 0: all checked. 1: no GPU, or a test or a check failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--group", type=int, default=8, help="rollouts of the task")
@@ -160,17 +173,25 @@ def main() -> int:
         {"check": "tests", "passed": tests == 0},
         {"check": "matmul_peak", "tflops": round(peak, 2)},
     ]
-    rows += [
-        *steps(options, peak),
-        *attention(options.device, options.tiny, options.frames, options.group, options.tokens, options.repeats),
-        vllm_rollouts(options),
-    ]
-    if options.device == "cuda":
-        write_results("gpu", rows, machine())
-        print(RESULTS / "gpu.json")
-    else:
-        print(f"a dry run without a GPU: nothing is written to {RESULTS}")
-    return tests
+    checks: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "ga_grpo_step": lambda: steps(options, peak),
+        "attention": lambda: attention(
+            options.device, options.tiny, options.frames, options.group, options.tokens, options.repeats
+        ),
+        "vllm_rollouts": lambda: [vllm_rollouts(options)],
+    }
+    failed = False
+    for name, check in checks.items():
+        try:
+            rows += check()
+        except Exception as error:  # what the others have measured is kept
+            traceback.print_exc()
+            rows.append({"check": name, "failed": f"{type(error).__name__}: {error}"[:200]})
+            failed = True
+        if options.device == "cuda":
+            write_results("gpu", rows, machine())
+    print(RESULTS / "gpu.json" if options.device == "cuda" else f"a dry run: nothing is written to {RESULTS}")
+    return int(tests != 0 or failed)
 
 
 if __name__ == "__main__":

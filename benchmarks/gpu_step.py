@@ -68,13 +68,17 @@ def ours(policy: Policy, task: Task, budget: ToolBudget, group: int, device: str
 
 
 def stock_trl(policy: Policy, task: Task, budget: ToolBudget, group: int, device: str) -> Step:
-    """TRL's own generation, loss and backward for the very same prompt tokens, with torch's SDPA and whole MLPs."""
+    """TRL's own generation, loss and backward for the very same prompt tokens, with torch's SDPA and whole MLPs.
+
+    TRL would describe what the tools return, too (see ga_grpo_step.py)."""
+    for tool in (ClinicalVideoEnvironment.crop_video, ClinicalVideoEnvironment.get_frame):
+        tool.__annotations__.pop("return", None)
     cuda = device == "cuda"
     use_attention(policy, "sdpa", "sdpa")
     tile_mlps(policy.base.model.language_model, sys.maxsize)
     environment = ClinicalVideoEnvironment(FrameStore(), budget)
     environment.reset(path=task.path)
-    rows = [{"prompt": opening(task.question, skim(environment), tools=False)}] * group
+    rows = [{"prompt": opening(task.question, skim(environment)), "path": task.path}] * group
     trainer = GRPOTrainer(
         model=policy.model,
         reward_funcs=lambda completions, **_: [float(len(str(c)) % 3) for c in completions],
@@ -83,13 +87,15 @@ def stock_trl(policy: Policy, task: Task, budget: ToolBudget, group: int, device
             scale_rewards="none", loss_type="bnpo", max_completion_length=budget.max_turn_tokens, report_to=[],
             use_cpu=not cuda, bf16=cuda, gradient_checkpointing=True,
         ),
-        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "?"}]}] * 64),
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "?"}], "path": task.path}] * 64),
         processing_class=policy.processor,
+        environment_factory=lambda: ClinicalVideoEnvironment(FrameStore(), budget),
     )  # fmt: skip
     policy.processor.image_processor.do_resize = False
     trainer.current_gradient_accumulation_steps = 1
+    trainer._batch_environments = [None] * group
     theirs = trainer._tokenize_prompts([row["prompt"] for row in rows])[0]
-    assert theirs[0] == encode_prompt(policy, rows[0]["prompt"], tools=False).ids, "the prompts differ"
+    assert theirs[0] == encode_prompt(policy, rows[0]["prompt"], tools=True).ids, "the prompts differ"
     policy.model.train()
 
     def step() -> dict[str, float]:
