@@ -33,7 +33,7 @@ PAGE_COLUMNS = (
     "format", "calls", "two_looks", "calls_over_minimum", "recovery", "revision",
 )  # fmt: skip
 SYSTEMS = ("blind", "no_tools", "sft", "rl", "oracle")  # the rows of the README; the page has them all
-RECORDED = ("evaluate", "gains", "audit", "descriptions", "kinds", "hacking")
+RECORDED = ("evaluate", "gains", "exact_skim", "audit", "descriptions", "kinds", "hacking")
 PICTURES = {  # docs/ -> outputs/, of notebooks 07 and 08; {name}: the first in-domain eval set
     "trajectory.png": "report/{name}_success_0.png",
     "baselines.png": "studies/baselines/table/contrasts.png",
@@ -44,6 +44,10 @@ STUDY = (
     "Means over seeds, in brackets the least and the most of a seed. Contrasts: difference, 95 % interval over seeds "
     "and videos, p value corrected for the {tests} tests of the study; bold below .05, `none` where no effect beyond "
     "{delta:g} is left."
+)
+EXACT_SKIM = (
+    "What an exact reading of the skim allows without a look: windows of the first label that a question names, all "
+    "other answers as `blind` gives them (`medscope.evaluation.ceilings`):"
 )
 HACKING = "Mean reward that predictions would gain if calls were replaced, by form of R_crop (where it applies):"
 
@@ -94,6 +98,8 @@ def results_section(metrics: Path) -> str:
     names = sets_in_order(table, protocol)
     parts = ["## All systems on all eval sets", scores_table(table, PAGE_COLUMNS, names), _line(protocol)]
     parts += [f"No claim on {name}: {reason}." for name, reason in valid_sets(table).items() if reason]
+    if skim := _read(metrics / "exact_skim.json"):
+        parts += [EXACT_SKIM, scores_table({"exact skim": skim}, PAGE_COLUMNS, names)]
     if gains := _read(metrics / "gains.json"):
         parts += ["RL minus SFT on the same tasks, seed 0:", rows_table(gains, "eval set")]
     if audit := _read(metrics / "audit.json"):
