@@ -3,9 +3,8 @@
 An example is a crop: 32 frames of a window of 10 to 60 s. `reopening` makes a `FrameStore` for every example, as a data
 set does that opens the file in `__getitem__`: the decoder looks for the file's frames each time. `one store` is how
 training reads: times are known after the first look, files are closed and opened again. With PyAV the index of frames
-is kept on disk (`medscope.environment.frame_index`); the pass that makes it is a row of its own, paid once a video.
-An open decord reader goes on decoding behind the frames that it was asked for: a store that keeps files open is slower
-with decord than reopening.
+is kept on disk (`medscope.environment.frame_index`); the pass that makes it is a row of its own, paid once a video. What
+the index alone is worth: PyAV that reads it anew for each example.
 
     python benchmarks/epoch.py --videos 200
 
@@ -14,6 +13,7 @@ Simplified: the files are hard links to one file, which then lies in the page ca
 
 import argparse
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,6 +33,11 @@ Example = tuple[str, list[float]]  # a file and the seconds to show
 
 def reopening(decoder: str) -> Callable[[Example], object]:
     return lambda example: FrameStore(decoder).frames(*example, BUDGET.crop_pixels)
+
+
+def without_index(example: Example) -> object:
+    shutil.rmtree(os.environ["MEDSCOPE_INDEX_CACHE"], ignore_errors=True)
+    return reopening("pyav")(example)
 
 
 def one_store(decoder: str) -> Callable[[Example], object]:
@@ -69,6 +74,7 @@ def main() -> None:
     ways = {
         "reopening, decord": reopening("decord"),
         "one store, decord": one_store("decord"),
+        "reopening, pyav, no index kept": without_index,
         "first look at every file, pyav": None,
         "one store, pyav, index kept": one_store("pyav"),
     }

@@ -8,8 +8,8 @@ trajectory, or one whole GA-GRPO step on one task: rollouts, then the update. No
     python benchmarks/wide.py --frames 64 128 256 512
 
 Every step runs in a process of its own. Written to results/wide.json, one row per step and number of frames: `peak_gib`
-is the main memory at its highest above that before the step (`weights_gib` and libraries), `update_s` the forward and
-backward pass, `rollout_s` the generation before it. Rows that the file has of this machine are not measured again:
+is the main memory at its highest above that before the step (`weights_gib` and libraries), `process_gib` all of it,
+`update_s` the forward and backward pass, `rollout_s` the generation before it. Rows that the file has of this machine are not measured again:
 delete it after a change of the code.
 
 Simplified: a random model calls no tool, so that the crops are forced, the second one behind the rollout. The tokenizer
@@ -204,7 +204,7 @@ def measure(step: str, frames: int, num_generations: int) -> dict[str, float | s
     reset_peak_memory()
     before = peak_memory()
     found = STEPS[step](policy, task, FrameStore(), budget, num_generations)
-    row = {"peak_gib": peak_memory() - before, "weights_gib": weights, **found}
+    row = {"peak_gib": peak_memory() - before, "weights_gib": weights, "process_gib": peak_memory(), **found}
     row = {name: round(value, 2) for name, value in row.items()}
     return {"step": step, "frames": frames, "generations": num_generations, **row}
 
