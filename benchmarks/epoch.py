@@ -3,8 +3,8 @@
 An example is a crop: 32 frames of a window of 10 to 60 s. `reopening` makes a `FrameStore` for every example, as a data
 set does that opens the file in `__getitem__`: the decoder looks for the file's frames each time. `one store` is how
 training reads: times are known after the first look, files are closed and opened again. With PyAV the index of frames
-is kept on disk (`medscope.environment.frame_index`); the pass that makes it is a row of its own, paid once a video. What
-the index alone is worth: PyAV that reads it anew for each example.
+is kept on disk (`medscope.environment.frame_index`); the pass that makes it is a row of its own, paid once a video.
+PyAV that reads it anew for each example says what the index alone is worth.
 
     python benchmarks/epoch.py --videos 200
 

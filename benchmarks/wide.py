@@ -9,8 +9,8 @@ trajectory, or one whole GA-GRPO step on one task: rollouts, then the update. No
 
 Every step runs in a process of its own. Written to results/wide.json, one row per step and number of frames: `peak_gib`
 is the main memory at its highest above that before the step (`weights_gib` and libraries), `process_gib` all of it,
-`update_s` the forward and backward pass, `rollout_s` the generation before it. Rows that the file has of this machine are not measured again:
-delete it after a change of the code.
+`update_s` the forward and backward pass, `rollout_s` the generation before it. Rows that the file has of this machine
+are not measured again: delete it after a change of the code.
 
 Simplified: a random model calls no tool, so that the crops are forced, the second one behind the rollout. The tokenizer
 is the tiny one, which takes more tokens for the same words. A 28-layer model keeps 14 times the checkpointed states.
