@@ -22,14 +22,19 @@ def as_it_is(example):
     return example
 
 
-def fine_tuned(scratch):
-    """Weights and losses after two steps on sentences of different length."""
+def fine_tuned(scratch, accumulation=1, tiled=False):
+    """Weights and losses after two steps on four sentences of different length, in one batch or in several."""
     torch.set_num_threads(1)
     policy = tiny_policy(seed=0)
+    if tiled:
+        policy.activation_bytes = 30_000  # MLPs read three tokens at a time
+        policy.bound_activations()
+        assert policy.gradient_tokens == 3
     texts = [f"from {i} s" + " to 10 s" * (i % 3) for i in range(8)]
     examples = [Example((TokenSpan(policy.encode(t)), TokenSpan(policy.encode(t), assistant=True))) for t in texts]
     scratch = scratch / str(process_count())
-    log = fine_tune(policy, examples, examples[:4], as_it_is, scratch, 2, 4, 1e-4, warm_up_steps=1)
+    settings = {"gradient_accumulation": accumulation, "warm_up_steps": 1}
+    log = fine_tune(policy, examples, examples[:4], as_it_is, scratch, 2, 4 // accumulation, 1e-4, **settings)
     return policy.model.state_dict(), [(row["loss"], row["grad_norm"]) for row in log if "loss" in row]
 
 
@@ -70,11 +75,12 @@ def assert_close(weights, expected):
 
 
 @pytest.mark.slow
-def test_sft_on_two_processes_equals_one(tmp_path):
-    weights, steps = on_processes(1, fine_tuned, tmp_path)
-    both_weights, both_steps = on_processes(2, fine_tuned, tmp_path)
-    np.testing.assert_allclose(both_steps, steps, rtol=1e-4)
-    assert_close(both_weights, weights)
+@pytest.mark.parametrize("processes, accumulation, tiled", [(2, 1, False), (1, 4, True), (2, 2, True)])
+def test_sft_is_the_same_however_a_batch_is_cut(processes, accumulation, tiled, tmp_path):
+    weights, steps = on_processes(1, fine_tuned, tmp_path / "whole")
+    other_weights, other_steps = on_processes(processes, fine_tuned, tmp_path / "cut", accumulation, tiled)
+    np.testing.assert_allclose(other_steps, steps, rtol=1e-5)
+    assert_close(other_weights, weights)
 
 
 @pytest.fixture
