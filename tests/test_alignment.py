@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_resume import KillAt, Killed
 
 from medscope.agents.policy import tiny_policy
@@ -43,6 +44,19 @@ def aligned(scratch, training, held_out, steps=STEPS):
 @pytest.fixture(scope="module")
 def uninterrupted(examples, tmp_path_factory):
     return aligned(tmp_path_factory.mktemp("whole"), *examples)
+
+
+def test_colours_are_jittered_and_shapes_stay():
+    half = np.zeros((56, 56, 3), dtype=np.uint8)
+    half[:, :28] = (200, 100, 50)
+    frames = [Image.fromarray(half)] * 50
+    lit = np.stack([np.asarray(f) for f in alignment.jittered(frames, np.random.default_rng(0))]).astype(float)
+    assert lit.shape == (50, 56, 56, 3) and (lit[:, :, 28:] == 0).all() and (lit[:, :, :28].std((1, 2)) == 0).all()
+    gains = np.log(lit[:, 0, 0] / half[0, 0])
+    assert gains.std(0) == pytest.approx(alignment.JITTER * 2**0.5, rel=0.3)
+    assert abs(np.corrcoef(gains[:, 0], gains[:, 1])[0, 1] - 0.5) < 0.3, "half of it is common to the colours"
+    again = alignment.jittered(frames, np.random.default_rng(0))
+    assert (np.stack([np.asarray(f) for f in again]) == lit).all()
 
 
 @pytest.mark.slow

@@ -107,12 +107,19 @@ def test_a_trainer_builds_no_more_examples_than_its_batches_need(own_policy, tmp
 
 
 @pytest.mark.slow
-def test_processes_that_read_ahead_change_nothing(trajectories, store, tiny_budget, tmp_path):
+def test_processes_that_read_ahead_change_nothing(trajectories, tiny_budget, tmp_path):
     def trained(workers):
-        policy = tiny_policy(seed=0)
-        build = ExampleBuilder(policy, FrameStore(), tiny_budget)
+        policy, store, built = tiny_policy(seed=0), FrameStore(), []
+        build = ExampleBuilder(policy, store, tiny_budget)
+        build(trajectories[0])  # a file is open when the workers are forked
+
+        def watched(record):
+            built.append(record)
+            return build(record)
+
         settings = {"steps": 4, "batch_size": 2, "learning_rate": 1e-3, "loader_workers": workers}
-        log = fine_tune(policy, trajectories, trajectories[:1], build, tmp_path / str(workers), **settings)
+        log = fine_tune(policy, trajectories, trajectories[:1], watched, tmp_path / str(workers), **settings)
+        assert bool(built) == (workers == 0), "the workers build, not the trainer"
         return log, policy.model.state_dict()
 
     (log, alone), (other_log, ahead) = trained(0), trained(2)

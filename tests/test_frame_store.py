@@ -1,6 +1,8 @@
 """The frame store: what it decodes, keeps, forgets and closes, also for threads that share it."""
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -122,7 +124,7 @@ def test_threads_share_a_store(even, uneven, clip):
     assert store.bytes == sum(image.width * image.height * 3 for image in store._frames.values())
 
 
-def test_a_decord_reader_does_not_decode_on_behind_a_read(large, monkeypatch):
+def test_decord_does_not_decode_on_behind_a_read(large, monkeypatch):
     """It would, a second for each read of a 1080p file, while the model trains. A seek ends that."""
     done, open_reader = [], DecordReader._open
 
@@ -137,7 +139,32 @@ def test_a_decord_reader_does_not_decode_on_behind_a_read(large, monkeypatch):
             return lambda *given: done.append((name, given)) or getattr(self.reader, name)(*given)
 
     monkeypatch.setattr(DecordReader, "_open", lambda self, size: Watched(open_reader(self, size)))
-    video = Video(large)
-    first = video.read([5, 6], (280, 168))
+    first, _ = FrameStore(max_bytes=1 << 18).frames(str(large), [0.5, 0.6], 50_176)
     assert [name for name, _ in done[-2:]] == ["get_batch", "seek"] and done[-1][1] == (0,)
-    np.testing.assert_array_equal(video.read([5, 6], (280, 168)), first)
+    store = FrameStore(max_bytes=1)  # keeps no frame
+    for _ in range(2):  # the second time behind a seek
+        again, _ = store.frames(str(large), [0.5, 0.6], 50_176)
+        assert [image.tobytes() for image in again] == [image.tobytes() for image in first]
+
+
+@pytest.mark.parametrize("use", ["read", "close", "forget"])
+def test_a_forked_process_leaves_the_open_files_of_its_parent_alone(large, even, use):
+    """decord's threads are not forked: to read by such a file, or to free it, would wait for them for ever."""
+    store = FrameStore(max_bytes=1, max_open=1 if use == "close" else 9)
+    expected, _ = store.frames(str(large), [0.5], 50_176)
+
+    def child():
+        if use == "forget":
+            store._videos.clear(), store._open.clear(), gc.collect()
+        if use == "close":
+            store.frames(str(even), [1.0], 784)
+        image = store.frames(str(large), [0.5], 50_176)[0][0]
+        assert image.tobytes() == expected[0].tobytes()
+
+    process = get_context("fork").Process(target=child)
+    process.start()
+    process.join(60)
+    hangs = process.is_alive()
+    process.kill()
+    assert not hangs and process.exitcode == 0
+    assert store.frames(str(large), [0.5], 50_176)[0][0].tobytes() == expected[0].tobytes()

@@ -6,8 +6,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+import medscope.agents.tiles as tiles
 from medscope.agents.policy import tiny_policy
-from medscope.agents.tiles import TiledMLP, TiledTower, tile_mlps, tile_vision
+from medscope.agents.tiles import KEPT_BY_A_BLOCK, TiledMLP, TiledTower, tile_mlps, tile_vision
 
 TOKENS = 50
 
@@ -113,7 +114,7 @@ def test_a_tower_that_reads_some_frames_at_a_time_gives_the_same_features_and_gr
     assert isinstance(tower, TiledTower)
     tower.requires_grad_(not frozen)
     found = []
-    for size in (10**6, tile):
+    for size in (10**6, tile if frozen else tile * KEPT_BY_A_BLOCK * len(tower.blocks)):
         tower.zero_grad()
         out = features(tower, size)
         assert out.shape == (16, tower.config.out_hidden_size) and out.requires_grad != frozen
@@ -126,15 +127,28 @@ def test_a_tower_that_reads_some_frames_at_a_time_gives_the_same_features_and_gr
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
 
 
-def test_a_tower_reads_whole_frames_and_at_least_one(tower, monkeypatch):
-    read = []
-    monkeypatch.setattr(
-        tower.patch_embed,
-        "forward",
-        lambda x: read.append(len(x) // 4) or type(tower.patch_embed).forward(tower.patch_embed, x),
-    )
+@pytest.fixture
+def read(tower, monkeypatch):
+    """Visual tokens of every forward of the tower."""
+    read, forward = [], tower.patch_embed.forward
+    monkeypatch.setattr(tower.patch_embed, "forward", lambda x: read.append(len(x) // 4) or forward(x))
+    return read
+
+
+def test_a_tower_reads_whole_frames_at_least_one_and_less_where_it_learns(tower, read):
+    features(tower, 5)
+    assert read == [4, 1, 6, 1, 4]
+    read.clear()
+    tower.requires_grad_(False)
     features(tower, 5)
     assert read == [5, 6, 5]
+
+
+def test_sharded_blocks_are_called_once(tower, read, monkeypatch):
+    """Each call gathers their weights from all processes, which need not have as many frames."""
+    monkeypatch.setattr(tiles, "FSDPModule", type(tower.blocks[0]))
+    features(tower, 1)
+    assert read == [16]
 
 
 def test_a_tower_keeps_the_pixels_of_a_part_for_the_backward_pass(tower):
@@ -145,3 +159,24 @@ def test_a_tower_keeps_the_pixels_of_a_part_for_the_backward_pass(tower):
         return sum(sizes)
 
     assert kept(1) < kept(10**6) / 2
+
+
+@pytest.mark.parametrize("tile", [5, 10**6])
+def test_a_frozen_tower_keeps_nothing_though_gradient_checkpointing_asks_for_gradients(tile):
+    policy = tiny_policy(seed=0)
+    policy.freeze_vision()
+    policy.model.activation_checkpointing_enable({"use_reentrant": False})
+    policy.model.enable_input_require_grads()
+    policy.model.train()
+    tower = policy.base.model.visual
+    asked = []
+    tower.patch_embed.register_forward_hook(lambda module, given, out: asked.append(out.requires_grad))
+    assert not features(tower.double(), tile).requires_grad
+    assert asked and policy.base.get_input_embeddings()(torch.tensor([1])).requires_grad
+
+
+def test_a_checkpoint_names_the_classes_of_transformers(tmp_path):
+    policy = tiny_policy(seed=0)
+    policy.base.model.visual.save_pretrained(tmp_path / "tower")
+    saved = policy.save(tmp_path / "policy") / "config.json"
+    assert "Tiled" not in saved.read_text() + (tmp_path / "tower" / "config.json").read_text()

@@ -8,6 +8,7 @@ from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudge
 from medscope.environment.environment import skim
 from medscope.environment.prompts import opening
 from medscope.environment.video import PATCH_FACTOR
+from medscope.ranks import is_first_process
 from medscope.records import Task
 
 PROMPT_WORDS = 2048  # tokens of instructions and question: plenty
@@ -35,15 +36,17 @@ def fitting_tasks(policy: Policy, tasks: Sequence[Task], store: FrameStore, budg
     """The tasks whose prompt leaves room for a turn in the context; how many do not is printed. No video is opened
     where none can be too long. Raises ValueError where no task is left."""
     room = context_limit(policy, budget) - budget.max_turn_tokens
-    if PROMPT_WORDS + _shown(budget.skim_frames, budget.skim_pixels) <= room:
-        return tasks
+    skimmed = PROMPT_WORDS + _shown(budget.skim_frames, budget.skim_pixels)
     environment = ClinicalVideoEnvironment(store, budget)
-    kept = []
-    for task in tasks:
+
+    def fits(task: Task) -> bool:
+        if skimmed + len(task.question.encode()) <= room:  # a byte is a token at most
+            return True
         environment.reset(path=task.path)
-        if len(encode_prompt(policy, opening(task.question, skim(environment)), True).ids) <= room:
-            kept.append(task)
-    if len(kept) < len(tasks):
+        return len(encode_prompt(policy, opening(task.question, skim(environment)), True).ids) <= room
+
+    kept = [task for task in tasks if fits(task)]
+    if len(kept) < len(tasks) and is_first_process():
         print(f"{len(tasks) - len(kept)} of {len(tasks)} tasks left out: prompts of more than {room} tokens")
     if not kept:
         raise ValueError(f"no prompt of {len(tasks)} tasks fits {room} tokens; lower skim_frames or skim_pixels")

@@ -7,9 +7,12 @@ never holds more than one part (as TiledMLP of ALST, arXiv:2506.13996). What fit
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel, Qwen2MLP
+
+KEPT_BY_A_BLOCK = 4  # activations as wide as those of its MLP that a block of the tower keeps for its backward pass
 
 
 class TiledMLP(Qwen2MLP):
@@ -38,28 +41,37 @@ def tile_mlps(language_model: torch.nn.Module, tile: int) -> None:
 
 
 class TiledTower(Qwen2_5_VisionTransformerPretrainedModel):
-    """A vision tower that reads frames of at most `tile` visual tokens at once, and always whole frames."""
+    """A vision tower that reads frames of at most `tile` visual tokens at once, and always whole frames.
+
+    Where it learns a run is as much shorter as its blocks keep more. A frozen tower keeps nothing, even where gradient
+    checkpointing lets its input ask for gradients. Sharded blocks are called once: every process must call them alike.
+    """
 
     tile: int
 
     def forward(self, hidden_states: torch.Tensor, grid_thw: torch.Tensor, **options: Any) -> Any:
         """hidden_states [patches, 1176] of frames grid_thw [frames, 3], to their pooled features [tokens, hidden]."""
-        runs = _runs((grid_thw.prod(-1) // self.spatial_merge_unit).tolist(), self.tile)
-        if len(runs) < 2:
-            return super().forward(hidden_states, grid_thw, **options)
-        forward = super().forward
         learns = torch.is_grad_enabled() and any(weights.requires_grad for weights in self.parameters())
-        grids = grid_thw.split(runs)
-        done = []
-        for patches, grid in zip(hidden_states.split([int(g.prod(-1).sum()) for g in grids]), grids, strict=True):
-            if learns:
-                done.append(checkpoint(forward, patches, grid, use_reentrant=False, **options))
-            else:
-                done.append(forward(patches, grid, **options))
+        with torch.set_grad_enabled(learns):
+            most = max(1, self.tile // (KEPT_BY_A_BLOCK * len(self.blocks))) if learns else self.tile
+            runs = _runs((grid_thw.prod(-1) // self.spatial_merge_unit).tolist(), most)
+            of_all_frames = any(isinstance(value, torch.Tensor) for value in options.values())
+            if len(runs) < 2 or of_all_frames or isinstance(self.blocks[0], FSDPModule):
+                return super().forward(hidden_states, grid_thw, **options)
+            forward, grids = super().forward, grid_thw.split(runs)
+            done = []
+            for patches, grid in zip(hidden_states.split([int(g.prod(-1).sum()) for g in grids]), grids, strict=True):
+                if learns:
+                    done.append(checkpoint(forward, patches, grid, use_reentrant=False, **options))
+                else:
+                    done.append(forward(patches, grid, **options))
         return BaseModelOutputWithPooling(
             last_hidden_state=torch.cat([part.last_hidden_state for part in done]),
             pooler_output=torch.cat([part.pooler_output for part in done]),
         )
+
+
+TiledTower.__name__ = Qwen2_5_VisionTransformerPretrainedModel.__name__  # as `save_pretrained` writes it
 
 
 def tile_vision(tower: torch.nn.Module, tile: int) -> None:

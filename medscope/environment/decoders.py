@@ -1,5 +1,6 @@
 """Two decoders behind one seam: a path in, the presentation time of every frame and frames by index out."""
 
+import os
 import weakref
 from bisect import bisect_right
 from itertools import groupby
@@ -15,6 +16,7 @@ Size = tuple[int, int]  # width, height
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg"
 # Streams without an index: decord finds neither their times nor their frames, PyAV reads them whatever is asked for.
 STREAMS = ("mpeg", "mpegts", "mpegvideo")
+INHERITED: list[Any] = []  # readers of the process that forked this one, kept for ever
 
 
 def open_container(path: str) -> av.container.InputContainer:
@@ -28,9 +30,8 @@ class DecordReader:
 
     def __init__(self, path: str):
         self.path = path
-        reader = self._open(None)
-        self.readers = {None: reader}
-        weakref.finalize(self, self.readers.clear)  # a scaling reader still alive when Python ends crashes the process
+        self._keep({None: self._open(None)})
+        reader = self.readers[None]
         stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
         self.starts = stamps.reshape(-1, 2)[:, 0]
 
@@ -41,17 +42,43 @@ class DecordReader:
         width, height = size or (-1, -1)
         return VideoReader(self.path, ctx=cpu(0), num_threads=1, width=width, height=height)
 
+    def _keep(self, readers: dict[Size | None, Any]) -> None:
+        self.readers, self.process = readers, os.getpid()
+        weakref.finalize(self, _free, readers, self.process)
+
     def read(self, indices: list[int], size: Size | None) -> np.ndarray:
+        self._leave_inherited()
         if size not in self.readers:
             self.readers.pop(None, None)  # a large video, from now on read in the sizes of skim, crop and frame
             self.readers[size] = self._open(size)
-        frames = self.readers[size].get_batch(indices).asnumpy()
-        self.readers[size].seek(0)  # an open reader decodes on behind the frames, a second for a large video
-        return frames
+        return self.readers[size].get_batch(indices).asnumpy()
+
+    def rest(self) -> None:
+        """An open reader decodes on behind the frames that it was asked for, a second for a large video. A seek ends
+        that."""
+        self._leave_inherited()
+        for reader in self.readers.values():
+            reader.seek(0)
 
     def close(self) -> None:
         """Close the file. `read` opens it again, without reading its times again."""
+        self._leave_inherited()
         self.readers.clear()
+
+    def _leave_inherited(self) -> None:
+        """Readers that were open when this process was forked have no thread here that decodes: reading by one hangs,
+        and so does freeing one."""
+        if self.process != os.getpid():
+            INHERITED.append(self.readers)
+            self._keep({})
+
+
+def _free(readers: dict[Size | None, Any], process: int) -> None:
+    """Also where Python ends: a scaling reader that is still alive then crashes the process."""
+    if process == os.getpid():
+        readers.clear()
+    else:
+        INHERITED.append(readers)
 
 
 class PyAVReader:
@@ -84,6 +111,9 @@ class PyAVReader:
                 else:
                     self._read_from_start(targets - found.keys(), size, found)
         return np.stack([found[self.pts[i]] for i in indices])
+
+    def rest(self) -> None:
+        """Nothing goes on between two reads."""
 
     def close(self) -> None:
         """Nothing stays open between two reads."""

@@ -86,6 +86,8 @@ class FrameStore:
             for index, image in zip(some, self._read_fitted(video, some, max_pixels), strict=True):
                 image.info["frame"] = (path, index, max_pixels)
                 fresh[index] = image
+        if fresh:
+            video.rest()
         return fresh
 
     def _read_fitted(self, video: Video, indices: list[int], max_pixels: int) -> list[Image.Image]:

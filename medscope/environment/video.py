@@ -89,6 +89,10 @@ class Video:
         except Exception as error:
             raise VideoError(f"{self.path}: frames {indices} cannot be decoded ({_first_line(error)})") from error
 
+    def rest(self) -> None:
+        """Let the decoder stop where it is; the next `read` starts anew from a key frame."""
+        self._decoder.rest()
+
     def close(self) -> None:
         """Close the file; the next `read` opens it again. Times and size stay."""
         self._decoder.close()

@@ -1,7 +1,6 @@
-"""What the skim alone allows: its frames read without a fault, and no look.
+"""How far the skim alone reaches: its frames read without a fault, and no look.
 
-A policy with tools that is better has seen something; `no_tools`, which reads the skim itself, can hardly be. How well
-looks are read is another ceiling: the system `oracle`, which is given those of the teacher.
+How well looks are read is another ceiling: the system `oracle`, which is given those of the teacher.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,8 @@ COLUMNS = ("tg_r50", "tg_r70", "tg_miou", "vqa_acc", "accuracy")
 def exact_skim(blind: Sequence[Prediction], recordings: Mapping[str, Recording], skim_frames: int) -> dict[str, Scores]:
     """Per eval set the scores of an exact reading of `skim_frames` coarse frames.
 
-    A question for a window is answered with that of the first label in the skim which the question names, from its
-    first frame to the first of what follows. All others are answered as `blind` does. `recordings` by video.
+    A question for a window is answered with that of the first label in the skim which the question names: an edge lies
+    in the middle between two frames. All others are answered as `blind` does. `recordings` by video.
     """
     told = [_told(prediction, recordings[prediction.task.video], skim_frames) for prediction in blind]
     return {
@@ -43,4 +42,8 @@ def _told(prediction: Prediction, recording: Recording, skim_frames: int) -> Pre
 def _window(task: Task, recording: Recording, skim_frames: int) -> Window | None:
     found = runs(recording, skim_seconds(recording.duration, skim_frames), innermost=False)
     number = next(numbers(found, [task.within or task.subject]), None)
-    return None if number is None else place(found, number, recording.duration).inner
+    if number is None:
+        return None
+    at = place(found, number, recording.duration)
+    end = (found[number].last + at.after) / 2 if found[number + 1 :] else recording.duration
+    return Window((at.before + at.first) / 2, end)

@@ -123,7 +123,8 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     if p["freeze_vision"]:
         policy.freeze_vision()
     if p["best_of"]:
-        tasks, store = suite.select("rl", challenging=True), FrameStore(p["decoder"])
+        store = FrameStore(p["decoder"])
+        tasks = fitting_tasks(policy, suite.select("rl", challenging=True), store, tool_budget(p))
         trajectories = best_of(policy, tasks, store, tool_budget(p), scratch / "best_of", p["best_of"], seed=p["seed"])
     build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p))
     training, held_out = map(build.fitting, trajectory_records(trajectories))

@@ -46,8 +46,8 @@ STUDY = (
     "{delta:g} is left."
 )
 EXACT_SKIM = (
-    "What an exact reading of the skim allows without a look: windows of the first label that a question names, all "
-    "other answers as `blind` gives them (`medscope.evaluation.ceilings`):"
+    "How far an exact reading of the skim reaches without a look: windows of the first label that a question names, "
+    "all other answers as `blind` gives them (`medscope.evaluation.ceilings`):"
 )
 HACKING = "Mean reward that predictions would gain if calls were replaced, by form of R_crop (where it applies):"
 

@@ -9,6 +9,7 @@ it looks for off the captions, which frames do not have, and not off its own sto
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -48,15 +49,17 @@ def search_examples(
     """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to LATEST_SECOND.
 
     Of every task the skim where `skims_per_question` is not 0, and at most `looks_per_question` of what follows it. Of
-    several processes each does a part of the tasks and returns what all have made.
+    several processes each does a part of the videos and returns what all have made.
     """
-    made = [
-        _examples(
-            tasks[number], recordings[tasks[number].video], store, budget, captioned, skims_per_question,
-            looks_per_question, np.random.default_rng([seed, 10, number]),
-        )
-        for number in own_part(range(len(tasks)))
-    ]  # fmt: skip
+    of_video = [list(some) for _, some in groupby(enumerate(tasks), lambda numbered: numbered[1].video)]
+    made = []
+    for numbered in own_part(of_video):
+        examples: list[WarmUpExample] = []
+        for number, task in numbered:
+            rng = np.random.default_rng([seed, 10, number])
+            given = (store, budget, captioned, skims_per_question, looks_per_question, rng)
+            examples += _examples(task, recordings[task.video], *given)
+        made.append(examples)
     return [example for examples in merged(made) for example in examples]
 
 

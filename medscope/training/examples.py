@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from PIL import Image
+from torch.utils.data import get_worker_info
 
 from medscope.agents.context import rope_positions
 from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, TokenSpan, encode_blocks, encode_prompt, encode_turn
@@ -160,7 +161,8 @@ class LazyExamples(Generic[Record]):
     def __getitem__(self, number: int) -> Example:
         if number not in self._built:
             self._add(number)
-            self._add_of_same_video(number)
+            if get_worker_info() is None:  # batches go to workers in turn: each would build what another one needs
+                self._add_of_same_video(number)
         self._built.move_to_end(number)
         example = self._built[number]
         while self.bytes > self.max_bytes:

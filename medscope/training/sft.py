@@ -85,7 +85,7 @@ def fine_tune(
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=loader_workers,
-        dataloader_persistent_workers=loader_workers > 0,  # each keeps the examples that it has made
+        dataloader_prefetch_factor=1 if loader_workers else None,  # a batch of frames is large
     )
     examples = LazyExamples(Joined(training, held_out), build)
     numbers = list(range(len(examples)))  # TRL takes Arrow tables only: its rows are the numbers of examples
