@@ -64,7 +64,15 @@ def test_the_tower_learns_and_nothing_else_moves(uninterrupted):
     weights, log = uninterrupted
     losses = [row["loss"] for row in log if "loss" in row]  # one video teaches nothing about another one
     assert losses[-1] < losses[0] / 2
-    assert all(0 <= row["eval_mean_token_accuracy"] <= 1 for row in log if "eval_loss" in row)
+    last = [row for row in log if "eval_loss" in row][-1]
+    read = {name: value for name, value in last.items() if name.startswith("eval_read_")}
+    assert set(read) == {
+        "eval_read_784_0",
+        *(f"eval_read_3136_{n}" for n in (0, 1)),
+        *(f"eval_read_7056_{n}" for n in range(3)),
+    }
+    assert all(0 <= value <= 1 for value in (*read.values(), last["eval_mean_token_accuracy"]))
+    assert min(read.values()) <= last["eval_mean_token_accuracy"] <= max(read.values())
     before = tiny_policy(seed=0).model
     moved = {name for name, old in before.named_parameters() if not torch.equal(old, weights[name])}
     assert moved and all("visual" in name for name in moved)

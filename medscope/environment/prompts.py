@@ -21,7 +21,7 @@ SYSTEM_TOOLS = SYSTEM + (
     " Before answering, look closely: crop_video shows a window densely, get_frame one second at high resolution. "
     "Call one tool after a thought, then think again about what it showed."
 )
-# Behind the question as well: a small model forgets whether it has tools where only the system prompt says so.
+# Behind the question as well, where a model reads last whether it has tools.
 USE_TOOLS = " Look closely first."
 
 
