@@ -4,8 +4,6 @@ An example is a crop: 32 frames of a window of 10 to 60 s. `reopening` makes a `
 set does that opens the file in `__getitem__`: the decoder looks for the file's frames each time. `one store` is how
 training reads: times are known after the first look, files are closed and opened again. With PyAV the index of frames
 is kept on disk (`medscope.environment.frame_index`); the pass that makes it is a row of its own, paid once a video.
-An open decord reader goes on decoding behind the frames that it was asked for: a store that keeps files open is slower
-with decord than reopening.
 
     python benchmarks/epoch.py --videos 200
 
