@@ -1,18 +1,22 @@
 """Warm-up for nested annotations: what a turn names was shown, on whatever clock."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from media import write_mp4
 
 from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore, ToolBudget
 from medscope.environment.grammar import find_tool_call, parse_answer
-from medscope.records import Recording, WarmUpExample
+from medscope.records import Interval, Recording, WarmUpExample, Window
 from medscope.sources.rendered.camera import write_video
 from medscope.sources.rendered.collections import sample_recording
 from medscope.sources.rendered.questions import LANGUAGE
-from medscope.suite.nested_tasks import nested_tasks
+from medscope.sources.source import TEMPLATES, Language
+from medscope.suite.nested_tasks import EVENT, FIND, LEVEL, WHICH, nested_tasks
 from medscope.suite.search_warm_up import LATEST_SECOND, search_examples
 from medscope.suite.warm_up import warm_up_blocks
 from medscope.training.examples import warm_up_example
@@ -30,8 +34,10 @@ def recording(tmp_path_factory) -> Recording:
 
 def shown_numbers(example: WarmUpExample) -> set[int]:
     """The seconds that the dialogue shows or gives, as its text says them."""
-    text = example.given + "".join(
-        block["text"] for block in warm_up_blocks(example, FrameStore()) if block["type"] == "text"
+    text = (
+        example.given
+        + example.question
+        + "".join(block["text"] for block in warm_up_blocks(example, FrameStore()) if block["type"] == "text")
     )
     return {int(number) for number in re.findall(r"\d+", text)}
 
@@ -84,3 +90,44 @@ def test_so_many_looks_of_a_task(recording):
         assert sizes.count(BUDGET.skim_pixels) <= skims * len(tasks)
         assert len(sizes) - sizes.count(BUDGET.skim_pixels) <= looks * len(tasks)
         assert (BUDGET.skim_pixels in sizes) == bool(skims)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory) -> Recording:
+    """120 s: wash, cut, wash again, which bleeds; a leak does not occur."""
+    path = tmp_path_factory.mktemp("videos") / "film.mp4"
+    write_mp4(path, range(120))
+    intervals = [
+        *((0, 40, "wash", "phase"), (0, 40, "hold", "step"), (40, 80, "cut", "phase"), (40, 80, "push", "step")),
+        *((80, 120, "wash", "phase"), (80, 120, "hold", "step"), (97, 103, "bleed", "event")),
+    ]
+    annotation = tuple(Interval(Window(a, b), label, {LEVEL: level}) for a, b, label, level in intervals)
+    return Recording("film", str(path), 120, annotation, "films", split="warm_up", group="film")
+
+
+def looks_of(film: Recording, kind: str, others: Sequence[Recording] = ()) -> list[WarmUpExample]:
+    """The looks of the warm-up for the film's tasks of one kind, each task 40 times."""
+    asked = nested_tasks(film, Language({**TEMPLATES, kind: LANGUAGE.templates[kind]}), np.random.default_rng(0))
+    tasks = [task for task in asked if task.kind == kind and task.subject == "bleed"]
+    assert len(tasks) == 1
+    known = {recording.video: recording for recording in (film, *others)}
+    return search_examples(40 * tasks, known, FrameStore(), BUDGET, False, 0, 9, seed=0)
+
+
+def test_a_look_without_the_event_is_taught_with_the_places_that_were_named_before(film):
+    told = [example for example in looks_of(film, WHICH) if example.time_offset == 0]
+    turns = {example.question.split("?")[1]: example.turn.split(" | ", 1)[1] for example in told}
+    first, second = " wash 0 0 45 wash 75 82 120", " wash 75 82 120"
+    assert set(turns) == {first, second}
+    assert turns[first].startswith("find which wash bleed | not seen | wash 75 82 120 | look</think>")
+    assert turns[second].startswith("find which wash bleed | seen | wash 75 82 120 | answer</think>")
+
+
+def test_some_questions_are_about_an_event_that_does_not_occur(film):
+    leaks = replace(film, video="other", intervals=(Interval(Window(9, 15), "leak", {LEVEL: EVENT}),))
+    looks = looks_of(film, FIND, [leaks])
+    absent = [example for example in looks if "leak" in example.question]
+    assert 0 < len(absent) < len(looks) / 2
+    for example in absent:
+        assert "bleed" not in example.question and " wash leak | not seen | " in example.turn
+    assert not any("leak" in example.question for example in looks_of(film, FIND))

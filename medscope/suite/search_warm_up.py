@@ -5,10 +5,15 @@ were shown. Captioned examples show words in the place of frames: to copy a seco
 
 In half of them the storyline itself is given, and no caption. From captions alone a model learns to read the place that
 it looks for off the captions, which frames do not have, and not off its own storyline.
+
+What follows a look may name places of an earlier turn: where to look next, or the phase that is the answer. The places
+that the turn before named are then written behind the question. And some questions are asked about an event that does
+not occur. Without both, nearly every look of the warm-up shows what was asked for, and a model may say so of any look.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -20,9 +25,12 @@ from medscope.environment.video import PATCH_FACTOR
 from medscope.ranks import merged, own_part
 from medscope.records import Recording, Task, ToolCall, WarmUpExample
 from medscope.suite.captioned_frames import caption
+from medscope.suite.nested_tasks import EVENT, LEVEL
 from medscope.suite.teachers.searching import SearchingTeacher
 
 STORY = re.compile(r"<think>[^|]*\d+s \|")  # the turn up to the end of its storyline
+PLACE = re.compile(r"(?<=\| )[^|]+(?: \d+){3}(?= \|)")  # in a thought, as `Place` writes it
+ABSENT = 0.3  # share of the questions about an event that are asked about one that does not occur
 GIVEN = 0.5  # share of the captioned examples in which the storyline is given
 OWN_CLOCK = 0.5  # share of the examples that count on a clock of their own: seconds are read, not remembered
 LATEST_SECOND = 1290  # of an example's clock
@@ -51,12 +59,15 @@ def search_examples(
     Of every task the skim where `skims_per_question` is not 0, and at most `looks_per_question` of what follows it. Of
     several processes each does a part of the videos and returns what all have made.
     """
+    events = sorted({label for recording in recordings.values() for label in _events(recording)})
     of_video = [list(some) for _, some in groupby(enumerate(tasks), lambda numbered: numbered[1].video)]
     made = []
     for numbered in own_part(of_video):
         examples: list[WarmUpExample] = []
         for number, task in numbered:
             rng = np.random.default_rng([seed, 10, number])
+            if rng.random() < ABSENT:
+                task = _about_absent(task, recordings[task.video], events, rng)
             given = (store, budget, captioned, skims_per_question, looks_per_question, rng)
             examples += _examples(task, recordings[task.video], *given)
         made.append(examples)
@@ -77,12 +88,12 @@ def _examples(
     examples: list[WarmUpExample] = []
     skim, *looks = _looks(task, recording, store, budget, rng)
     chosen = sorted(rng.permutation(len(looks))[:looks_per_question])
-    for turn, seconds, max_pixels in [skim][:skims_per_question] + [looks[i] for i in chosen]:
+    for turn, seconds, max_pixels, places in [skim][:skims_per_question] + [looks[i] for i in chosen]:
         end = recording.duration if max_pixels == budget.skim_pixels else seconds[-1]
-        if {int(named) for named in re.findall(r"\d+", turn)} <= {*map(int, seconds), int(end)}:
-            latest = max(0, LATEST_SECOND - int(end))
+        if _numbers(turn) <= {*map(int, seconds), int(end), *_numbers(places)}:
+            latest = max(0, LATEST_SECOND - max(int(end), *_numbers(places), 0))
             offset = int(rng.integers(0, latest + 1)) if rng.random() < OWN_CLOCK else 0
-            turn = _later(turn, offset)
+            turn, places = _later(turn, offset), _later(places, offset)
             story = STORY.match(turn) if captioned and rng.random() < GIVEN else None
             words: tuple[str, ...] = ()
             if captioned and not story:
@@ -90,7 +101,7 @@ def _examples(
             example = WarmUpExample(
                 video="" if captioned else task.video,
                 path="" if captioned else task.path,
-                question=task.question,
+                question=f"{task.question} {places}".rstrip(),
                 seconds=() if story else tuple(second + captioned * offset for second in seconds),
                 max_pixels=0 if story else max_pixels,
                 end=end + offset,
@@ -104,19 +115,36 @@ def _examples(
     return examples
 
 
+def _events(recording: Recording) -> set[str]:
+    return {interval.label for interval in recording.intervals if interval.attributes.get(LEVEL) == EVENT}
+
+
+def _about_absent(task: Task, recording: Recording, events: Sequence[str], rng: np.random.Generator) -> Task:
+    """The task, asked about an event that does not occur; as it is where it asks for no event, or all occur."""
+    own = _events(recording)
+    absent = [event for event in events if event not in own]
+    if not absent or task.subject not in own:
+        return task
+    other = str(rng.choice(absent))
+    return replace(task, subject=other, question=re.sub(rf"\b{re.escape(task.subject)}\b", other, task.question))
+
+
 def _looks(
     task: Task, recording: Recording, store: FrameStore, budget: ToolBudget, rng: np.random.Generator
-) -> Iterator[tuple[str, Sequence[float], int]]:
-    """Every turn of the teacher with the seconds that were shown before it and their size in pixels."""
+) -> Iterator[tuple[str, Sequence[float], int, str]]:
+    """Every turn of the teacher with the seconds that were shown before it, their size in pixels, and the places that
+    the turn before named if the task is to tell several apart."""
     teacher, environment = SearchingTeacher(task, recording, budget, rng), _Clock(store, budget)
     environment.reset(path=task.path)
     pixels = {"crop_video": budget.crop_pixels, "get_frame": budget.frame_pixels}
     seconds: Sequence[float] = skim_seconds(recording.duration, budget.skim_frames)
-    max_pixels, response = budget.skim_pixels, []
+    max_pixels, response, places = budget.skim_pixels, [], ""
+    several = len(teacher.candidates) > 1
     while True:
         turn = teacher.next_turn([{"role": "tool", "content": response}])
         if seconds:
-            yield turn, seconds, max_pixels
+            yield turn, seconds, max_pixels, places
+        places = " ".join(PLACE.findall(turn)) if several else ""
         response = step(environment, turn)
         if response is None:
             return
@@ -132,6 +160,10 @@ def _spread(caption: str, max_pixels: int, rng: np.random.Generator) -> str:
     words, places = caption.split(), max_pixels // PATCH_FACTOR**2
     filled = [words[place * len(words) // places] for place in range(places)] if len(words) <= places else words
     return " ".join(filled[i] for i in rng.permutation(len(filled)))
+
+
+def _numbers(text: str) -> set[int]:
+    return {int(number) for number in re.findall(r"\d+", text)}
 
 
 def _later(turn: str, seconds: int) -> str:
