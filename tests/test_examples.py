@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training_tasks import window_tasks
 
 from medscope.agents.encoding import TokenSpan
+from medscope.agents.lengths import FRAME_WORDS
 from medscope.agents.policy import tiny_policy
 from medscope.agents.rollout import generate
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
@@ -197,6 +198,18 @@ def test_examples_beyond_the_context_are_counted_and_left_out(own_policy, trajec
     assert capsys.readouterr().out == f"1 of 5 examples left out: more than {max(lengths)} tokens each\n"
     assert ExampleBuilder(own_policy, store, tiny_budget).fitting([longer]) == [longer]
     assert capsys.readouterr().out == ""
+
+
+def test_a_record_tells_the_most_tokens_of_its_example(own_policy, trajectories, store, tiny_budget):
+    """Frames that were shown count, not those that a call could show; a video whose length is known has no more."""
+    a_frame = tiny_budget.skim_pixels // 784 + FRAME_WORDS
+    call = ToolCall("crop_video", {"start_time": 0, "end_time": 20}, Window(0, 20), seconds=(0.0, 10.0, 20.0))
+    unrecorded, trajectory = trajectories[0], replace(trajectories[0], calls=(call,))
+    build = ExampleBuilder(own_policy, store, tiny_budget)
+    most = build.most_tokens(trajectory)
+    assert build(trajectory).tokens <= most < build.most_tokens(unrecorded)
+    short = ExampleBuilder(own_policy, store, tiny_budget, {trajectory.task.video: 10.0})
+    assert most - short.most_tokens(trajectory) == (tiny_budget.skim_frames - 10) * a_frame
 
 
 def test_every_twentieth_source_is_held_out():

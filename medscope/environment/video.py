@@ -90,8 +90,11 @@ class Video:
             raise VideoError(f"{self.path}: frames {indices} cannot be decoded ({_first_line(error)})") from error
 
     def rest(self) -> None:
-        """Let the decoder stop where it is; the next `read` starts anew from a key frame."""
-        self._decoder.rest()
+        """Let the decoder stop where it is; the next `read` starts anew from a key frame, or opens the file again."""
+        try:
+            self._decoder.rest()
+        except Exception:  # what was read is good; a file that has gone says so at the next read
+            self._decoder.close()
 
     def close(self) -> None:
         """Close the file; the next `read` opens it again. Times and size stay."""

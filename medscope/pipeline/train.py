@@ -46,8 +46,13 @@ def _lengths(policy: Policy, p: dict[str, Any], records: Sequence[Any], suite: S
     """About the tokens of every record's example, where batches are to be grouped by them."""
     if not p["group_by_length"]:
         return None
-    durations = {recording.video: recording.duration for recording in suite.recordings}
+    durations = _durations(suite)
     return [estimated_tokens(policy, record, durations, tool_budget(p)) for record in records]
+
+
+def _durations(suite: Suite) -> dict[str, float]:
+    """Seconds of every video, by name."""
+    return {recording.video: recording.duration for recording in suite.recordings}
 
 
 def _save(policy: Policy, folder: Path) -> None:
@@ -77,7 +82,7 @@ def train_warm_up(parameters: dict[str, Any], scratch: Path) -> dict[str, Log]:
     policy = tiny_policy(p["seed"]) if tiny else load_policy(p["model"], p["lora_rank"], p["load_in_4bit"], p["dtype"])
     if is_first_process():
         print(f"{sum(weights.numel() for weights in policy.model.parameters()):,} parameters")
-    build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p))
+    build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p), _durations(suite))
     logs: dict[str, Log] = {}
     for part, steps, batch_size in (
         ("recall", p["recall_steps"], 4 * p["batch_size"]),
@@ -115,7 +120,7 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
     prepare_process()
     p, place = parameters, Layout(parameters["folder"])
     suite = Suite(place.suite)
-    durations = {recording.video: recording.duration for recording in suite.recordings}
+    durations = _durations(suite)
     trajectories = suite.trajectories  # which stay on disk; a baseline's are told anew, in memory
     if p["trajectories"] != "tools":
         trajectories = retell(trajectories, p["trajectories"], durations, p["seed"])
@@ -126,7 +131,7 @@ def train_sft(parameters: dict[str, Any], scratch: Path) -> Log:
         store = FrameStore(p["decoder"])
         tasks = fitting_tasks(policy, suite.select("rl", challenging=True), store, tool_budget(p))
         trajectories = best_of(policy, tasks, store, tool_budget(p), scratch / "best_of", p["best_of"], seed=p["seed"])
-    build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p))
+    build = ExampleBuilder(policy, FrameStore(p["decoder"]), tool_budget(p), durations)
     training, held_out = map(build.fitting, trajectory_records(trajectories))
     clips = build.fitting(clip_records(suite, p["captioned_clips"]))
     if is_first_process():

@@ -59,7 +59,7 @@ def search_examples(
     Of every task the skim where `skims_per_question` is not 0, and at most `looks_per_question` of what follows it. Of
     several processes each does a part of the videos and returns what all have made.
     """
-    events = sorted({label for recording in recordings.values() for label in _events(recording)})
+    events = sorted({label for video in {task.video for task in tasks} for label in _events(recordings[video])})
     of_video = [list(some) for _, some in groupby(enumerate(tasks), lambda numbered: numbered[1].video)]
     made = []
     for numbered in own_part(of_video):
@@ -120,13 +120,14 @@ def _events(recording: Recording) -> set[str]:
 
 
 def _about_absent(task: Task, recording: Recording, events: Sequence[str], rng: np.random.Generator) -> Task:
-    """The task, asked about an event that does not occur; as it is where it asks for no event, or all occur."""
+    """The task, asked about an event that does not occur; as it is where it asks for no event, or all occur, or the
+    question does not name the event once."""
     own = _events(recording)
     absent = [event for event in events if event not in own]
-    if not absent or task.subject not in own:
+    if not absent or task.subject not in own or task.question.count(task.subject) != 1:
         return task
     other = str(rng.choice(absent))
-    return replace(task, subject=other, question=re.sub(rf"\b{re.escape(task.subject)}\b", other, task.question))
+    return replace(task, subject=other, question=task.question.replace(task.subject, other))
 
 
 def _looks(

@@ -6,8 +6,8 @@ Selecting, holding out and shuffling need no frame.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile, zip_longest
 from typing import Any, Generic, TypeVar
 
@@ -17,11 +17,12 @@ from torch.utils.data import get_worker_info
 
 from medscope.agents.context import rope_positions
 from medscope.agents.encoding import RESPONSE_HEAD, RESPONSE_TAIL, TokenSpan, encode_blocks, encode_prompt, encode_turn
-from medscope.agents.lengths import FRAME_WORDS, PROMPT_WORDS, context_limit
+from medscope.agents.lengths import FRAME_WORDS, PROMPT_WORDS, RESPONSE_WORDS, context_limit
 from medscope.agents.policy import Policy
 from medscope.environment import ClinicalVideoEnvironment, FrameStore, ToolBudget
 from medscope.environment.environment import error_blocks, skim, step
 from medscope.environment.prompts import opening
+from medscope.environment.tools import skim_seconds
 from medscope.environment.video import PATCH_FACTOR
 from medscope.records import Trajectory, WarmUpExample
 from medscope.suite.captioned_frames import CAPTIONED_FRAMES
@@ -100,6 +101,7 @@ class ExampleBuilder:
     policy: Policy
     store: FrameStore
     budget: ToolBudget
+    durations: Mapping[str, float] = field(default_factory=dict)  # seconds, by video, where known
 
     def __call__(self, record: WarmUpExample | Trajectory) -> Example:
         if isinstance(record, Trajectory):
@@ -110,20 +112,24 @@ class ExampleBuilder:
     def fits(self, record: WarmUpExample | Trajectory) -> bool:
         """Whether the example is within the context. It is built only where the record alone does not say so."""
         limit = context_limit(self.policy, self.budget)
-        return self._most_tokens(record) <= limit or self(record).tokens <= limit
+        return self.most_tokens(record) <= limit or self(record).tokens <= limit
 
-    def _most_tokens(self, record: WarmUpExample | Trajectory) -> int:
+    def most_tokens(self, record: WarmUpExample | Trajectory) -> int:
         """A bound on the tokens of a record's example, without a look at its video: every byte of text is a token."""
         budget = self.budget
         if isinstance(record, WarmUpExample):
             shown = [(len(record.seconds), record.max_pixels)]
-            words = "".join([record.question, *record.captions, record.turn])
+            words = [record.question, *record.captions, record.turn]
         else:
-            responses = (len(record.turns) - 1) * [(budget.crop_frames, budget.crop_pixels), (3, budget.frame_pixels)]
-            shown = [(budget.skim_frames, budget.skim_pixels), *responses]
-            words = "".join([record.task.question, *record.turns])
-        frames = sum(count * (pixels // PATCH_FACTOR**2 + FRAME_WORDS) for count, pixels in shown)
-        return PROMPT_WORDS + len(words.encode()) + frames
+            pixels = {"crop_video": budget.crop_pixels, "get_frame": budget.frame_pixels}
+            skimmed = skim_seconds(self.durations.get(record.task.video, budget.skim_frames), budget.skim_frames)
+            shown = [(len(call.seconds), pixels.get(call.name, 0)) for call in record.calls]
+            unknown = max(0, len(record.turns) - 1 - len(record.calls))  # responses to calls that are not recorded
+            shown += unknown * [(budget.crop_frames, budget.crop_pixels), (3, budget.frame_pixels)]
+            shown.append((len(skimmed), budget.skim_pixels))
+            words = [record.task.question, *record.turns, *(call.message for call in record.calls)]
+        frames = sum(count * (size // PATCH_FACTOR**2 + FRAME_WORDS) for count, size in shown)
+        return PROMPT_WORDS + len(shown) * RESPONSE_WORDS + len("".join(words).encode()) + frames
 
     def fitting(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records whose examples fit; how many do not is printed."""

@@ -1,25 +1,25 @@
 """Attention of a packed group: one prompt and its completions in one sequence, each completion sees prompt and itself.
 
 Memory is linear in the length of the prompt: the prompt is plain causal attention without a mask, and completions
-attend to it under a mask [completion tokens, prompt + completion tokens], some completions at a time. No key is kept
-beyond the layer, so it works under gradient checkpointing, which forbids a cache.
+attend to it under a mask [completion tokens, prompt + completion tokens], some completions at a time, or a part of one.
+No key is kept beyond the layer, so it works under gradient checkpointing, which forbids a cache.
 
 Simplified: tokens of completions that are computed together score each other and are masked, which costs little as
 long as prompts are longer than completions.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from medscope.agents.attention import prefix_attention
 
 PACKED_ATTENTION = "sdpa_of_packed_groups"
-MASK_ELEMENTS = 1 << 25  # of one mask: bounds the completions that are attended together
+MASK_ELEMENTS = 1 << 25  # of one mask: bounds the tokens of completions that are attended together
 
 
 def packed_attention(
@@ -38,23 +38,35 @@ def packed_attention(
     """
     if packed_lengths is None:
         return prefix_attention(module, query, key, value, attention_mask, scaling, **kwargs)
-    attend = partial(torch.nn.functional.scaled_dot_product_attention, scale=scaling, enable_gqa=True)
     prompt, *completions = packed_lengths
-    prompt_keys, prompt_values = key[:, :, :prompt], value[:, :, :prompt]
-    outputs = [attend(query[:, :, :prompt], prompt_keys, prompt_values, is_causal=True)]
+    seen, seen_keys, seen_values = (x[:, :, :prompt] for x in (query, key, value))
+    outputs = [
+        scaled_dot_product_attention(seen, seen_keys, seen_values, is_causal=True, scale=scaling, enable_gqa=True)
+    ]
     start = prompt
     for some in _together(prompt, completions):
         own = slice(start, start + sum(some))
-        keys, values = (
-            torch.cat([before, x[:, :, own]], 2) for before, x in ((prompt_keys, key), (prompt_values, value))
-        )
-        outputs.append(attend(query[:, :, own], keys, values, attn_mask=completion_mask(prompt, some, query.device)))
+        keys, values = (torch.cat([before, x[:, :, own]], 2) for before, x in ((seen_keys, key), (seen_values, value)))
+        rows = max(1, MASK_ELEMENTS // (prompt + sum(some)))
+        for first in range(0, sum(some), rows):
+            asking = query[:, :, own][:, :, first : first + rows]
+            mask = completion_mask(prompt, some, query.device, range(first, first + asking.shape[2]))
+            outputs.append(_masked(asking, keys, values, mask, scaling))
         start = own.stop
     return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
 
 
+def _masked(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Attention under a mask. On a GPU the kernels without a tensor of scores take a mask or shared heads, not both."""
+    if query.is_cuda:
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=not query.is_cuda)
+
+
 def _together(prompt: int, completions: Sequence[int]) -> Iterator[list[int]]:
-    """The lengths of the completions, cut so that no mask has more than MASK_ELEMENTS (or one completion's)."""
+    """The lengths of the completions, cut so that no mask has more than MASK_ELEMENTS; a longer completion is alone."""
     some: list[int] = []
     for length in completions:
         tokens = sum(some) + length
@@ -65,11 +77,17 @@ def _together(prompt: int, completions: Sequence[int]) -> Iterator[list[int]]:
     yield some
 
 
-def completion_mask(prompt: int, completions: Sequence[int], device: torch.device | None = None) -> torch.Tensor:
-    """Who attends to whom [completion tokens, prompt + completion tokens]: the prompt and earlier tokens of its own."""
+def completion_mask(
+    prompt: int, completions: Sequence[int], device: torch.device | None = None, rows: range | None = None
+) -> torch.Tensor:
+    """Who attends to whom [completion tokens, prompt + completion tokens]: the prompt and earlier tokens of its own.
+
+    With `rows` those of all completion tokens only.
+    """
     part = torch.repeat_interleave(torch.arange(len(completions)), torch.tensor(completions)).to(device)
-    own = (part[:, None] == part).tril()
-    return torch.cat([own.new_ones(len(part), prompt), own], 1)
+    rows = range(len(part)) if rows is None else rows
+    own = (part[rows.start : rows.stop, None] == part).tril(rows.start)
+    return torch.cat([own.new_ones(len(rows), prompt), own], 1)
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)
