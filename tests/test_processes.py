@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from training_tasks import ForcedTrainer, KeepGradient, judge_in_turn, window_tasks
+from training_tasks import ForcedTrainer, KeepGradient, framed_examples, judge_in_turn, window_tasks
 from transformers import set_seed
 
-from medscope.agents.encoding import TokenSpan
 from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore
 from medscope.ranks import process_count, share
 from medscope.rewards import RewardSettings
 from medscope.training import ga_grpo, update
-from medscope.training.examples import Example
 from medscope.training.processes import on_processes
 from medscope.training.sft import fine_tune
 
@@ -22,16 +20,15 @@ def as_it_is(example):
     return example
 
 
-def fine_tuned(scratch, accumulation=1, tiled=False):
-    """Weights and losses after two steps on four sentences of different length, in one batch or in several."""
+def fine_tuned(scratch, path, accumulation=1, tiled=False):
+    """Weights and losses after two steps on four dialogues of different length, in one batch or in several."""
     torch.set_num_threads(1)
     policy = tiny_policy(seed=0)
     if tiled:
-        policy.activation_bytes = 30_000  # MLPs read three tokens at a time
+        policy.activation_bytes = 30_000  # MLPs and tower read three tokens at a time
         policy.bound_activations()
         assert policy.gradient_tokens == 3
-    texts = [f"from {i} s" + " to 10 s" * (i % 3) for i in range(8)]
-    examples = [Example((TokenSpan(policy.encode(t)), TokenSpan(policy.encode(t), assistant=True))) for t in texts]
+    examples = framed_examples(policy, path, 8)
     scratch = scratch / str(process_count())
     settings = {"gradient_accumulation": accumulation, "warm_up_steps": 1}
     log = fine_tune(policy, examples, examples[:4], as_it_is, scratch, 2, 4 // accumulation, 1e-4, **settings)
@@ -76,9 +73,10 @@ def assert_close(weights, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes, accumulation, tiled", [(2, 1, False), (1, 4, True), (2, 2, True)])
-def test_sft_is_the_same_however_a_batch_is_cut(processes, accumulation, tiled, tmp_path):
-    weights, steps = on_processes(1, fine_tuned, tmp_path / "whole")
-    other_weights, other_steps = on_processes(processes, fine_tuned, tmp_path / "cut", accumulation, tiled)
+def test_sft_is_the_same_however_a_batch_is_cut(processes, accumulation, tiled, operation, tmp_path):
+    weights, steps = on_processes(1, fine_tuned, tmp_path / "whole", operation.path)
+    cut = (operation.path, accumulation, tiled)
+    other_weights, other_steps = on_processes(processes, fine_tuned, tmp_path / "cut", *cut)
     np.testing.assert_allclose(other_steps, steps, rtol=1e-5)
     assert_close(other_weights, weights)
 

@@ -13,19 +13,15 @@ from accelerate import PartialState
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
-from training_tasks import ForcedTrainer, KeepGradient, judge_in_turn, window_tasks
+from training_tasks import ForcedTrainer, KeepGradient, framed_examples, judge_in_turn, window_tasks
 from transformers import set_seed
 
-from medscope.agents.encoding import encode_prompt, encode_turn
 from medscope.agents.policy import load_policy, tiny_policy
 from medscope.environment import FrameStore
-from medscope.environment.environment import show_frames
-from medscope.environment.prompts import opening
 from medscope.pipeline.parameters import ROOT
 from medscope.ranks import is_first_process, process_count
 from medscope.rewards import RewardSettings
 from medscope.training import ga_grpo, sft
-from medscope.training.examples import Example
 from medscope.training.processes import on_processes
 from medscope.training.resume import last_checkpoint
 from medscope.training.sharded import shards, whole_state
@@ -93,14 +89,8 @@ def fine_tuned(scratch, path, environment):
     os.environ.update(environment)
     torch.set_num_threads(1)
     sft.ResumableSFTTrainer = ShardedSFTTrainer
-    policy, store = tiny_policy(seed=0), FrameStore()
-    shown = [
-        opening("What follows?", show_frames(store, path, [0.0, 8.0, 16.0][: 1 + i % 3], 784), False) for i in range(4)
-    ]
-    examples = [
-        Example((encode_prompt(policy, messages, False), encode_turn(policy, "from 3 s" + " to 10 s" * i)))
-        for i, messages in enumerate(shown)
-    ]
+    policy = tiny_policy(seed=0)
+    examples = framed_examples(policy, path, 4)
     log = sft.fine_tune(
         policy, examples, examples[:2], lambda example: example, scratch, steps=3, batch_size=4, learning_rate=1e-4,
         warm_up_steps=1, gradient_checkpointing=True,

@@ -1,11 +1,15 @@
-"""Tasks, forced rollouts and a judge for the tests of training: nothing in them is left to chance."""
+"""Tasks, examples, forced rollouts and a judge for the tests of training: nothing in them is left to chance."""
 
 from transformers import TrainerCallback
 
+from medscope.agents.encoding import encode_prompt, encode_turn
 from medscope.agents.rollout import generate
-from medscope.environment import ClinicalVideoEnvironment
+from medscope.environment import ClinicalVideoEnvironment, FrameStore
+from medscope.environment.environment import show_frames
 from medscope.environment.grammar import call_text
+from medscope.environment.prompts import opening
 from medscope.records import Task, Text, Window
+from medscope.training.examples import Example
 from medscope.training.ga_grpo import GAGRPOTrainer
 
 
@@ -25,6 +29,16 @@ def window_tasks(path, count, end=35.0):
         )
         for number in range(count)
     ]
+
+
+def framed_examples(policy, path, count):
+    """`count` examples for SFT, of one to three frames of a video and answers of different length."""
+    store, examples = FrameStore(), []
+    for number in range(count):
+        messages = opening("What follows?", show_frames(store, path, [0.0, 8.0, 16.0][: 1 + number % 3], 784), False)
+        answer = encode_turn(policy, f"from {number} s" + " to 10 s" * (number % 4))
+        examples.append(Example((encode_prompt(policy, messages, False), answer)))
+    return examples
 
 
 def forced_crop(task, member):
