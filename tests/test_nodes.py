@@ -1,7 +1,8 @@
-"""Two nodes, as two torchrun agents of this machine with one rendezvous (gloo), through the real entry: stage sft.
+"""Two nodes, as two torchrun agents of this machine with one rendezvous (gloo), through the real entry.
 
-One node is killed after the first checkpoint and started again. The weights are then those of one process, to rounding:
-gradients are summed in another order.
+One node is killed after the first checkpoint and started again. The weights of `sft` are then those of one process, to
+rounding: gradients are summed in another order. `ga_grpo` draws its rollouts in each process: its weights are those of
+two processes that nothing has stopped (tests/test_processes.py compares these with one).
 """
 
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -21,18 +23,21 @@ from safetensors.torch import load_file
 from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore
 from medscope.pipeline.parameters import ROOT, stage_parameters
-from medscope.pipeline.train import train_sft
+from medscope.pipeline.train import train_grpo, train_sft
 from medscope.suite.build import build_suite
 from medscope.training.processes import follow, lead, on_processes
 
 pytestmark = pytest.mark.slow
 STEPS, SAVED = 12, 4
 PATIENCE = 1500  # seconds; a machine that does other things is slow
-CHANGES = ("captioned_clips=0", f"steps={STEPS}", f"save_steps={SAVED}")
+CHANGES = {
+    "sft": ("captioned_clips=0", f"steps={STEPS}", f"save_steps={SAVED}"),
+    "ga_grpo": ("start=warm_up", "questions_per_step=2", "num_generations=4", f"steps={STEPS}", f"save_steps={SAVED}"),
+}
 
 
-class TwoVideos:
-    """The source of two recordings that are on disk."""
+class Videos:
+    """The source of recordings that are on disk."""
 
     language = LANGUAGE
 
@@ -45,11 +50,13 @@ class TwoVideos:
 
 @pytest.fixture(scope="module")
 def home(operation, clip, tiny_budget, tmp_path_factory):
-    """A copy of the project with the real notebook 03, a suite of two videos and an untrained checkpoint."""
+    """A copy of the project with the real notebooks, a suite of three videos and an untrained checkpoint."""
     home = build_house(tmp_path_factory.mktemp("cluster") / "home")
-    shutil.copy(ROOT / "notebooks" / "03_sft.ipynb", home / "notebooks")
+    for notebook in ("03_sft.ipynb", "04_ga_grpo.ipynb"):
+        shutil.copy(ROOT / "notebooks" / notebook, home / "notebooks")
     smoke = home / "smoke"
-    build_suite(smoke / "data" / "suite", TwoVideos(operation, clip), FrameStore(), tiny_budget)
+    rewarded = replace(operation, video="rewarded", split="rl", group="rewarded")
+    build_suite(smoke / "data" / "suite", Videos(operation, clip, rewarded), FrameStore(), tiny_budget)
     (smoke / "data" / "videos").mkdir()
     (smoke / "checkpoints").mkdir()
     tiny_policy(seed=0).save(smoke / "checkpoints" / "warm_up")
@@ -63,7 +70,7 @@ def port():
         return free.getsockname()[1]
 
 
-def node(home, port, number):
+def node(home, port, stage, number):
     """Start the agent of one node: the same words on every node, but who hosts the rendezvous."""
     outside = ("DVC_", "MLFLOW_", "MEDSCOPE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
@@ -75,7 +82,7 @@ def node(home, port, number):
                 sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
                 "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test",
                 "--rdzv-conf", quick, "--local-addr", "127.0.0.1", "--max-restarts", "3",
-                "-m", "medscope.pipeline.stage", "--smoke", "sft", "variant=nodes", *CHANGES,
+                "-m", "medscope.pipeline.stage", "--smoke", stage, f"variant={stage}_nodes", *CHANGES[stage],
             ],
             cwd=home, env=kept, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
@@ -94,33 +101,34 @@ def logs(home):
     return "\n".join(f"{log.name}\n{log.read_text()[-3000:]}" for log in sorted(home.glob("node_*.log")))
 
 
-def test_two_nodes_one_killed_and_restarted_train_the_weights_of_one_process(home, port):
-    agents = [node(home, port, number) for number in (0, 1)]
+@pytest.mark.parametrize("stage, train, processes", [("sft", train_sft, 1), ("ga_grpo", train_grpo, 2)])
+def test_two_nodes_one_killed_and_restarted_train_the_same_weights(home, port, stage, train, processes):
+    agents = [node(home, port, stage, number) for number in (0, 1)]
+    checkpoints = home / "smoke" / "checkpoints"
     try:
-        saved = home / "smoke" / "scratch" / "nodes"
+        saved = home / "smoke" / "scratch" / f"{stage}_nodes"
         deadline = time.monotonic() + PATIENCE
         while not list(saved.glob(f"*/checkpoint-{SAVED}")):
             assert all(agent.poll() is None for agent in agents), logs(home)
             assert time.monotonic() < deadline, logs(home)
             time.sleep(0.02)
         power_off(agents[1])
-        finished = home / "smoke" / "checkpoints" / "nodes"
-        assert not finished.exists(), "killed too late to prove anything"
-        agents[1] = node(home, port, 1)
+        assert not (checkpoints / f"{stage}_nodes").exists(), "killed too late to prove anything"
+        agents[1] = node(home, port, stage, 1)
         assert [agent.wait(PATIENCE) for agent in agents] == [0, 0], logs(home)
     finally:
         for agent in agents:
             power_off(agent)
-    given = stage_parameters("sft", [*CHANGES, "variant=alone", f"folder={home / 'smoke'}"], smoke=True)
-    train_sft(given, home / "alone")
-    nodes, alone = (
-        load_file(home / "smoke" / "checkpoints" / name / "model.safetensors") for name in ("nodes", "alone")
+    alone = [*CHANGES[stage], f"variant={stage}_alone", f"folder={home / 'smoke'}"]
+    on_processes(processes, train, stage_parameters(stage, alone, smoke=True), home / f"{stage}_alone")
+    before, nodes, alone = (
+        load_file(checkpoints / name / "model.safetensors") for name in ("warm_up", f"{stage}_nodes", f"{stage}_alone")
     )
     worst = max(float((nodes[name] - value).abs().max()) for name, value in alone.items())
     mean = max(float((nodes[name] - value).abs().mean()) for name, value in alone.items())
-    print(f"largest difference of a weight {worst:.2e}, largest mean of a tensor {mean:.2e}")
-    moved = load_file(home / "smoke" / "checkpoints" / "warm_up" / "model.safetensors")
-    assert max(float((moved[name] - value).abs().max()) for name, value in alone.items()) > 1e-3
+    moved = max(float((before[name] - value).abs().max()) for name, value in alone.items())
+    print(f"largest difference of a weight {worst:.2e}, largest mean of a tensor {mean:.2e}, moved by {moved:.2e}")
+    assert moved > 100 * mean and moved > 1e-4
     assert mean <= 1e-6
 
 

@@ -9,9 +9,11 @@ it looks for off the captions, which frames do not have, and not off its own sto
 What follows a look may name places of an earlier turn: where to look next, or the phase that is the answer. The places
 that the turn before named are then written behind the question. And some questions are asked about an event that does
 not occur. Without both, nearly every look of the warm-up shows what was asked for, and a model may say so of any look.
+Questions of a rare kind are told several times: what follows a look depends on the kind.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -31,6 +33,7 @@ from medscope.suite.teachers.searching import SearchingTeacher
 STORY = re.compile(r"<think>[^|]*\d+s \|")  # the turn up to the end of its storyline
 PLACE = re.compile(r"(?<=\| )[^|]+(?: \d+){3}(?= \|)")  # in a thought, as `Place` writes it
 ABSENT = 0.3  # share of the questions about an event that are asked about one that does not occur
+MOST_TIMES = 6  # that a question of a rare kind is told
 GIVEN = 0.5  # share of the captioned examples in which the storyline is given
 OWN_CLOCK = 0.5  # share of the examples that count on a clock of their own: seconds are read, not remembered
 LATEST_SECOND = 1290  # of an example's clock
@@ -56,20 +59,21 @@ def search_examples(
 ) -> list[WarmUpExample]:
     """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to LATEST_SECOND.
 
-    Of every task the skim where `skims_per_question` is not 0, and at most `looks_per_question` of what follows it. Of
-    several processes each does a part of the videos and returns what all have made.
+    Each time that a task is told: the skim where `skims_per_question` is not 0, and at most `looks_per_question` of
+    what follows it. Of several processes each does a part of the videos and returns what all have made.
     """
     events = sorted({label for video in {task.video for task in tasks} for label in _events(recordings[video])})
+    of_kind = Counter(task.kind for task in tasks)
     of_video = [list(some) for _, some in groupby(enumerate(tasks), lambda numbered: numbered[1].video)]
     made = []
     for numbered in own_part(of_video):
         examples: list[WarmUpExample] = []
         for number, task in numbered:
-            rng = np.random.default_rng([seed, 10, number])
-            if rng.random() < ABSENT:
-                task = _about_absent(task, recordings[task.video], events, rng)
-            given = (store, budget, captioned, skims_per_question, looks_per_question, rng)
-            examples += _examples(task, recordings[task.video], *given)
+            rng, recording = np.random.default_rng([seed, 10, number]), recordings[task.video]
+            given = (recording, store, budget, captioned, skims_per_question, looks_per_question, rng)
+            for _ in range(min(MOST_TIMES, max(of_kind.values()) // of_kind[task.kind])):
+                absent = rng.random() < ABSENT
+                examples += _examples(_about_absent(task, recording, events, rng) if absent else task, *given)
         made.append(examples)
     return [example for examples in merged(made) for example in examples]
 
