@@ -60,7 +60,8 @@ def search_examples(
     """The teacher's looks for every task, as frames or, `captioned`, as words; clocks go up to LATEST_SECOND.
 
     Each time that a task is told: the skim where `skims_per_question` is not 0, and at most `looks_per_question` of
-    what follows it. Of several processes each does a part of the videos and returns what all have made.
+    what follows it, the last one first: it shows the answer. Of several processes each does a part of the videos and
+    returns what all have made.
     """
     events = sorted({label for video in {task.video for task in tasks} for label in _events(recordings[video])})
     of_kind = Counter(task.kind for task in tasks)
@@ -91,7 +92,8 @@ def _examples(
     """Those of one task."""
     examples: list[WarmUpExample] = []
     skim, *looks = _looks(task, recording, store, budget, rng)
-    chosen = sorted(rng.permutation(len(looks))[:looks_per_question])
+    last = len(looks) - 1
+    chosen = sorted([last, *rng.permutation(last)][:looks_per_question]) if looks else []
     for turn, seconds, max_pixels, places in [skim][:skims_per_question] + [looks[i] for i in chosen]:
         end = recording.duration if max_pixels == budget.skim_pixels else seconds[-1]
         if _numbers(turn) <= {*map(int, seconds), int(end), *_numbers(places)}:

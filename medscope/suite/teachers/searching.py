@@ -41,8 +41,8 @@ Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds t
 
 
 class SearchingTeacher:
-    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance to give an attribute, rightly,
-    without the frame that would show it; for other tasks the chance to answer after a closer look that is not the last.
+    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance that a closer look is taken
+    for the last one; half as often an attribute is given, rightly, without the frame that would show it.
     `mistakes` is the chance that a call is written wrongly first, is refused and corrected. A call that is refused
     though it is right is one too many: the teacher answers with what it has seen.
     """
@@ -170,9 +170,9 @@ class SearchingTeacher:
                 break
             seconds, found, number, looked = closer, seen, again, at.outer
             said = told(found)
-            if attribute is None and self._stops_early:
+            if self._stops(self.early_stop):
                 break
-        if attribute is not None and not self._stops_early:
+        if attribute is not None and not self._stops(self.early_stop / 2):
             yield from self._read(said, found, number, attribute)
         else:
             yield self._conclude(said, found, number)
@@ -202,9 +202,8 @@ class SearchingTeacher:
         details = {name: value for name, value in shown[0].attributes.items() if name != LEVEL} if shown else {}
         yield self._think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
 
-    @property
-    def _stops_early(self) -> bool:
-        return self.rng.random() < self.early_stop
+    def _stops(self, chance: float) -> bool:
+        return self.rng.random() < chance
 
     def _first(self, found: Sequence[Run], sought: Sequence[str]) -> int | None:
         """The number of the first run that shows what is sought; for an order, only where two of it are seen."""
