@@ -133,10 +133,10 @@ def test_smoke_hides_the_event_and_does_not_cut_the_phase(recording):
 def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):
     turns, windows, _ = play(recording, task(recording, WHICH, "bleed", "wash"))
     assert windows == [Window(0, 90), Window(165, 255)]  # both edges as the skim shows them, every 15 s
-    assert "| wash 0 0 90 | wash 165 180 255 | look" in turns[0]  # all candidates, the first one is next
+    assert "| look | wash 0 0 90 | wash 165 180 255<" in turns[0]  # all candidates, the first one is next
     assert turns[1].startswith("<think>hold ")
-    assert " | find which wash bleed | not seen | wash 165 180 255 | look" in turns[1]  # then elsewhere
-    assert " | find which wash bleed | seen | wash 165 180 255 | answer" in turns[2]
+    assert " | find which wash bleed | not seen | look | wash 165 180 255" in turns[1]  # then elsewhere
+    assert " | find which wash bleed | seen | answer | wash 165 180 255" in turns[2]
     assert parse_answer(turns[-1]) == "from 180 to 255 s"
 
 
@@ -160,7 +160,7 @@ def test_without_patience_half_of_the_attributes_are_guessed_after_the_crops(rec
         assert len(windows) == 2 and parse_answer(turns[-1]) == "blade"
         if names == ["crop_video", "crop_video"]:
             guessed += 1
-            assert " | seen | burn | answer" in turns[-1]
+            assert " | seen | answer | burn" in turns[-1]
     assert 8 < guessed < 32
 
 
@@ -169,7 +169,7 @@ def test_without_patience_the_first_closer_look_is_the_last(recording, kind):
     asked = task(recording, kind, "burn", "cut")
     (_, whole, _), (turns, windows, _) = (play(recording, asked, early_stop=chance) for chance in (0.0, 1.0))
     assert len(whole) == 3 and windows == whole[:2]
-    assert kind != FIND or "| seen | burn" in turns[-1]
+    assert kind != FIND or "| seen | answer | burn" in turns[-1]
     assert temporal_iou(windows[-1], Window(140, 149)) >= MIN_WINDOW_IOU  # such a trajectory is kept
 
 
@@ -212,7 +212,7 @@ def test_a_mistake_may_begin_in_the_thought(recording):
     wrong = 0
     for seed in range(20):
         turns, *_ = play(recording, task(recording, GROUNDING, "cut"), seed=seed, mistakes=1.0)
-        first, second = (turn.split("</think>")[0].split(" | ")[-2] for turn in turns[:2])
+        first, second = (turn.split("</think>")[0].split(" | ")[-1] for turn in turns[:2])
         assert second == "cut 75 90 180"
         assert first in (second, "cut 180 90 75")
         wrong += first != second

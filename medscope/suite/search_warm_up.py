@@ -31,7 +31,7 @@ from medscope.suite.nested_tasks import EVENT, LEVEL
 from medscope.suite.teachers.searching import SearchingTeacher
 
 STORY = re.compile(r"<think>[^|]*\d+s \|")  # the turn up to the end of its storyline
-PLACE = re.compile(r"(?<=\| )[^|]+(?: \d+){3}(?= \|)")  # in a thought, as `Place` writes it
+PLACE = re.compile(r"(?<=\| )[^|]+(?: \d+){3}(?= \||</)")  # in a thought, as `Place` writes it
 ABSENT = 0.3  # share of the questions about an event that are asked about one that does not occur
 MOST_TIMES = 6  # that a question of a rare kind is told
 GIVEN = 0.5  # share of the captioned examples in which the storyline is given

@@ -83,9 +83,11 @@ class SearchingTeacher:
         return story(self.skim, self.recording.duration)
 
     def _think(self, shown: str, *then: str | Place) -> str:
-        """A thought: what was shown, the question in a few words, what follows: of a look that searches first the
-        verdict. Where the question stood only in the prompt, some looks earlier, a small model had forgotten its kind;
-        without a verdict it went on although it had seen what was asked, or answered although it had not."""
+        """A thought: what was shown, the question in a few words, of a look that searches the verdict, then what to do
+        (`look`, `frame`, `answer`) and where. Where the question stood only in the prompt, some looks earlier, a small
+        model had forgotten its kind; without a verdict it went on although it had seen what was asked, or answered
+        although it had not. The act stands before the place: a greedy choice between an act and the many numbers of a
+        place would be one between a word and a number, which is rarely sure."""
         task = self.task
         asked = " ".join(filter(None, ("find", task.kind, task.within, task.subject, *task.options)))
         return think(shown, asked, *map(str, then))
@@ -98,7 +100,7 @@ class SearchingTeacher:
         at = self.candidates[0]
         reference = self.task.reference
         text = reference.text if isinstance(reference, Text) else window_text(at.inner)
-        yield self._think(self._skimmed, str(at), "answer") + _answer(text)
+        yield self._think(self._skimmed, "answer", at) + _answer(text)
 
     def _plan(self) -> Looks:
         if self.task.kind == GROUNDING:
@@ -109,14 +111,14 @@ class SearchingTeacher:
     def _locate(self) -> Looks:
         """Look at a label of the skim with both of its edges, and answer where it was seen."""
         at = self.candidates[0]
-        seconds = yield from self._look(self._skimmed, at)
+        seconds = yield from self._look(self._skimmed, [], at)
         found = runs(self.recording, seconds, innermost=False)
         number = next(numbers(found, [at.label]), None)
         if number is None:
             yield self._think(told(found) if seconds else SPENT, "answer") + _answer(UNSEEN)
         else:
             at = place(found, number, at.after)
-            yield self._think(told(found), at, "answer") + _answer(window_text(at.inner))
+            yield self._think(told(found), "answer", at) + _answer(window_text(at.inner))
 
     def _find(self) -> Looks:
         """Look for what the question asks in candidate after candidate, then in their steps; zoom in; answer."""
@@ -127,7 +129,7 @@ class SearchingTeacher:
         closest = False
         while where and number is None and self.calls < self.most_crops:
             at = where.pop(0)
-            seconds = yield from self._look(said, *verdict, at, *others)
+            seconds = yield from self._look(said, verdict, at, *others)
             if not seconds:
                 said = SPENT
                 break
@@ -142,7 +144,7 @@ class SearchingTeacher:
         if number is None:
             yield self._think(said, *verdict, "answer") + _answer(NONE if self.task.kind == CHOOSE else UNSEEN)
         elif self.task.kind == WHICH:
-            yield self._think(said, SEEN, at, "answer") + _answer(window_text(at.inner))
+            yield self._think(said, SEEN, "answer", at) + _answer(window_text(at.inner))
         else:
             yield from self._zoom(said, found, number, sought, seconds, at.outer)
 
@@ -161,7 +163,7 @@ class SearchingTeacher:
             at = self._extent(found, number, sought)
             if at.outer.length > CLOSER * looked.length:
                 break
-            closer = yield from self._look(said, SEEN, at)
+            closer = yield from self._look(said, [SEEN], at)
             if not closer:
                 yield self._conclude(SPENT, found, number)
                 return
@@ -183,16 +185,16 @@ class SearchingTeacher:
         label, reference = found[number].label, self.task.reference
         if isinstance(reference, Window):
             at = place(found, number)
-            return self._think(said, SEEN, at, "answer") + _answer(window_text(at.inner))
+            return self._think(said, SEEN, "answer", at) + _answer(window_text(at.inner))
         if self._about_attribute and isinstance(reference, Text):
             label = reference.text if self.early_stop else UNSEEN
-        return self._think(said, SEEN, found[number].label, "answer") + _answer(label)
+        return self._think(said, SEEN, "answer", found[number].label) + _answer(label)
 
     def _read(self, said: str, found: list[Run], number: int, attribute: str) -> Looks:
         """One frame at high resolution, and what it shows of the attribute."""
         self.calls += 1
         run = found[number]
-        frame = yield self._think(said, SEEN, f"{run.label} {run.first:g}", "look") + call_text(
+        frame = yield self._think(said, SEEN, "frame", f"{run.label} {run.first:g}") + call_text(
             "get_frame", {"timestamp": run.first}
         )
         if not frame:
@@ -226,19 +228,17 @@ class SearchingTeacher:
         events = [i for i in self.recording.intervals if i.attributes.get(LEVEL) == EVENT]
         return min((event.window.length for event in events), default=0.0)
 
-    def _look(self, said: str, *then: str | Place) -> Looks:
-        """One crop with both edges of the first place that the thought names. A mistaken call swaps its ends, in half
-        of the cases its thought does, too; it is refused and then written well."""
-        number = next(n for n, part in enumerate(then) if isinstance(part, Place))
-        at = then[number]
-        window = at.outer
+    def _look(self, said: str, verdict: Sequence[str], *places: Place) -> Looks:
+        """One crop with both edges of the first place. A mistaken call swaps its ends, in half of the cases its thought
+        does, too; it is refused and then written well."""
+        at, window = places[0], places[0].outer
         if self.rng.random() < self.mistakes and self.calls + 1 < self.most_crops:
             self.calls += 1
             wrong = replace(at, before=at.after, after=at.before) if self.rng.random() < MISTHOUGHT else at
-            yield self._think(said, *then[:number], wrong, "look") + _crop(window.end, window.start)
-            said, then = SWAP, then[number:]
+            yield self._think(said, *verdict, "look", wrong) + _crop(window.end, window.start)
+            said, verdict = SWAP, []
         self.calls += 1
-        return (yield self._think(said, *then, "look") + _crop(window.start, window.end))
+        return (yield self._think(said, *verdict, "look", *places) + _crop(window.start, window.end))
 
 
 def _crop(start: float, end: float) -> str:

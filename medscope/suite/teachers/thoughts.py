@@ -1,7 +1,7 @@
 """What a scripted teacher sees in frames, and how it says it: runs of equal labels with their seconds.
 
 A thought is plain, so that a tiny model can learn it: `incision 0s incision 20s dissection 40s dissection 60s suturing
-80s end 100s | find side dissection bleeding | dissection 20 40 80 | look`. It tells every frame, with its second
+80s end 100s | find side dissection bleeding | look | dissection 20 40 80`. It tells every frame, with its second
 written as frames show it: each word of it then depends on one frame alone. Where a thought told each run of like frames
 once, the model had to find where the next run begins, and learned it far more slowly. All times are seconds.
 """
