@@ -8,9 +8,11 @@ Nothing here was measured on a GPU. Memory is weights and optimiser, counted fro
     layers that were cut off keep: in SFT and in the update one hidden state a token and layer (checkpointing), in
     rollouts the keys and values.
 
-Time is the operations of a step, counted, over an assumed share of the GPU's peak. wide.json says how much slower an
-operation becomes as videos grow, compared with the shortest one measured: that factor is taken over. Rollouts read all
-weights for every token of a turn, at an assumed share of the memory's bandwidth.
+Time is the operations of a step, counted, over an assumed share of the GPU's peak: the language model forward, again
+(checkpoints), its MLPs once more (tiles) and backward; the frozen vision tower once. wide.json says how much slower an
+operation becomes as videos grow, compared with the shortest one measured: that factor is taken over. For every token of
+a turn rollouts read all weights and the cache of the prompt, which bfloat16 copies for every rollout (`COPIES`), at an
+assumed share of the memory's bandwidth; all tokens of the task count as its prompt, so that this is too much.
 """
 
 import argparse
@@ -32,6 +34,8 @@ LAYERS, VISION_LAYERS, MEASURED_LAYERS = 28, 32, 2
 RANK = 64  # of LoRA
 GROUP = 8  # rollouts of a task; rows of other groups are left out
 GIB = 2**30
+COPIES = 5  # times that the cache of a prompt is read or written for a token of a rollout: two copies, and attention
+PATCHES = 4  # of a visual token; nearly all tokens of a prompt are visual
 TRAINED = 16  # bytes of a trained weight: float32, its gradient, two moments of Adam
 NF4 = 0.5 + 4 / 64  # bytes of a weight: four bits, and a float32 scale for 64 of them
 CONTROL = {IMAGE_TOKEN: 0, "<|video_pad|>": 1}
@@ -64,6 +68,7 @@ class Model:
     vision: int
     tables: int  # of the embedding and the head
     lora: int
+    mlp_share: float  # of the parameters of a layer
     hidden: int
     key_values: int  # elements of keys and values of one token in one layer
 
@@ -78,6 +83,7 @@ def full_model() -> Model:
     with torch.device("meta"):
         model = Qwen2_5_VLForConditionalGeneration(config)
     language, text = model.model.language_model, config.text_config
+    layers = sum(weights.numel() for weights in language.layers.parameters())
     linear = [m for m in language.layers.modules() if isinstance(m, torch.nn.Linear)]
     vision = sum(weights.numel() for weights in model.model.visual.parameters())
     tables = language.embed_tokens.weight.numel() + model.lm_head.weight.numel()
@@ -86,6 +92,7 @@ def full_model() -> Model:
         vision=vision,
         tables=tables,
         lora=sum(RANK * (m.in_features + m.out_features) for m in linear),
+        mlp_share=3 * LAYERS * text.hidden_size * text.intermediate_size / layers,
         hidden=text.hidden_size,
         key_values=2 * text.num_key_value_heads * text.hidden_size // text.num_attention_heads,
     )
@@ -133,13 +140,17 @@ def estimated(
             if len(alike) < 2:
                 raise ValueError(f"results/wide.json has one length of {step}; measure two (wide.py --frames 64 256)")
             passes = 4 if setup.weights == "sharded" else 3  # forward, again, backward, gradients of weights
+            passes += model.mlp_share  # tiles compute the MLPs a third time
             held = held_gib(model, setup)
             activations = activations_gib(model, alike, tokens, step)
             update = operations(model, tokens, LAYERS, passes) * slowdown(model, alike, tokens)
-            seconds = update / (share * setup.peak * 1e12)
+            counted = update + 2 * model.vision * PATCHES * tokens
+            read = 0.0
             if step == "ga_grpo":
-                read = turn_tokens * 2 * model.all / (share * setup.bandwidth * 1e12)
-                seconds += read + operations(model, tokens, LAYERS, 1) / (share * setup.peak * 1e12)
+                counted += operations(model, tokens, LAYERS, 1)
+                cache = 2 * LAYERS * model.key_values * tokens
+                read = turn_tokens * (2 * model.all + GROUP * COPIES * cache)
+            seconds = counted / (share * setup.peak * 1e12) + read / (share * setup.bandwidth * 1e12)
             limit = setup.memory_gb * 1e9 / GIB
             made.append(
                 {
