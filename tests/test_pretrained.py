@@ -63,13 +63,13 @@ def test_lora_learns_is_saved_and_loads_again(checkpoint, store, operation, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("load_in_4bit", [False, True], ids=["bfloat16", "4 bit, bfloat16"])
 def test_in_low_precision_sampling_and_update_agree(store, operation, tiny_budget, tmp_path, load_in_4bit):
-    """Sharpened weights: queries and keys four times as large. The mean difference is .009 to .012 over seeds of
-    weights and samples; with scores rounded to bfloat16 it is .038, in 4 bits .049."""
+    """Sharpened weights: queries and keys three times as large. The mean difference is .006 to .009 over three seeds of
+    weights and samples, in 4 bits .007 to .008; with scores rounded to bfloat16 it is .053 to .062."""
     sharp = tiny_policy()
     with torch.no_grad():
         for name, weights in sharp.base.model.language_model.named_parameters():
             if name.endswith(("q_proj.weight", "k_proj.weight")):
-                weights.mul_(4)
+                weights.mul_(3)
     policy = load_policy(sharp.save(tmp_path / "sharp"), load_in_4bit=load_in_4bit, dtype="bfloat16")
     task = closed_tasks(operation, LANGUAGE, np.random.default_rng(0))[0]
     environments = [ClinicalVideoEnvironment(store, tiny_budget) for _ in range(8)]
@@ -79,4 +79,4 @@ def test_in_low_precision_sampling_and_update_agree(store, operation, tiny_budge
     with torch.no_grad():
         logps, _, owner = completion_logps(policy, rollouts, 8, 0.7, policy.suppressed_tokens)
     sampled = torch.tensor([logp for i in owner.unique_consecutive().tolist() for logp in rollouts[i].logps])
-    assert (logps.float() - sampled).abs().mean() <= (0.02 if load_in_4bit else 0.013)
+    assert (logps.float() - sampled).abs().mean() <= (0.02 if load_in_4bit else 0.01)
