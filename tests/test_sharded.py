@@ -1,4 +1,4 @@
-"""FSDP2 on CPUs (gloo): an update of GA-GRPO with sharded weights is that of one process, and a checkpoint is whole.
+"""FSDP2 on CPUs (gloo): SFT and an update of GA-GRPO with sharded weights are those of one process, and are saved whole.
 
 accelerate turns FSDP on for GPUs only: its `AcceleratorState` asks for a distributed type that is not MULTI_CPU. The
 trainer of this test sets what it would set on GPUs. All else is the real path: accelerate shards, torch gathers.
@@ -16,12 +16,16 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from training_tasks import ForcedTrainer, KeepGradient, judge_in_turn, window_tasks
 from transformers import set_seed
 
+from medscope.agents.encoding import encode_prompt, encode_turn
 from medscope.agents.policy import load_policy, tiny_policy
 from medscope.environment import FrameStore
+from medscope.environment.environment import show_frames
+from medscope.environment.prompts import opening
 from medscope.pipeline.parameters import ROOT
 from medscope.ranks import is_first_process, process_count
 from medscope.rewards import RewardSettings
-from medscope.training import ga_grpo
+from medscope.training import ga_grpo, sft
+from medscope.training.examples import Example
 from medscope.training.processes import on_processes
 from medscope.training.resume import last_checkpoint
 from medscope.training.sharded import shards, whole_state
@@ -38,8 +42,8 @@ def launch_environment():
     return prepare_multi_gpu_env(arguments)
 
 
-class ShardedTrainer(ForcedTrainer):
-    """As accelerate sets it up on GPUs."""
+class Sharded:
+    """A trainer as accelerate sets it up on GPUs."""
 
     def create_accelerator_and_postprocess(self):
         super().create_accelerator_and_postprocess()
@@ -48,6 +52,14 @@ class ShardedTrainer(ForcedTrainer):
             state.fsdp_plugin = FullyShardedDataParallelPlugin()
             state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             self.is_fsdp_enabled = True
+
+
+class ShardedTrainer(Sharded, ForcedTrainer):
+    pass
+
+
+class ShardedSFTTrainer(Sharded, sft.ResumableSFTTrainer):
+    pass
 
 
 def full(tensor):
@@ -76,23 +88,65 @@ def updated(scratch, path, budget, environment):
     return log[0], kept[0], len(shards(policy.model))
 
 
+def fine_tuned(scratch, path, environment):
+    """The losses of three steps of SFT on frames and sentences of different length; how many modules were sharded."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    sft.ResumableSFTTrainer = ShardedSFTTrainer
+    policy, store = tiny_policy(seed=0), FrameStore()
+    shown = [
+        opening("What follows?", show_frames(store, path, [0.0, 8.0, 16.0][: 1 + i % 3], 784), False) for i in range(4)
+    ]
+    examples = [
+        Example((encode_prompt(policy, messages, False), encode_turn(policy, "from 3 s" + " to 10 s" * i)))
+        for i, messages in enumerate(shown)
+    ]
+    log = sft.fine_tune(
+        policy, examples, examples[:2], lambda example: example, scratch, steps=3, batch_size=4, learning_rate=1e-4,
+        warm_up_steps=1, gradient_checkpointing=True,
+    )  # fmt: skip
+    weights = whole_state(policy.model)
+    if is_first_process():
+        policy.save(Path(scratch) / "saved", weights)
+    return [row["loss"] for row in log if "loss" in row], len(shards(policy.model))
+
+
+def sharding():
+    """The environment of the accelerate file, in float32, for a comparison to 1e-5."""
+    given = {name: value for name, value in launch_environment().items() if name.startswith(("FSDP", "ACCELERATE"))}
+    return {**given, "ACCELERATE_MIXED_PRECISION": "no"}
+
+
+def assert_saved_weights_are_equal(one, two):
+    one, two = (load_policy(folder / "saved").model.state_dict() for folder in (one, two))
+    for name, value in one.items():
+        assert (two[name] - value).abs().mean() <= 1e-6, name
+
+
+@pytest.mark.slow
+def test_sft_with_sharded_weights_is_that_of_one_process(operation, tmp_path, monkeypatch):
+    monkeypatch.setattr(sft, "ResumableSFTTrainer", ShardedSFTTrainer)
+    losses, units = on_processes(1, fine_tuned, tmp_path / "one", operation.path, {})
+    assert units == 0 and losses[2] < losses[0]
+    both, units = on_processes(2, fine_tuned, tmp_path / "two", operation.path, sharding())
+    assert units > 4, "the layers were sharded"
+    assert both == pytest.approx(losses, rel=1e-5)
+    assert_saved_weights_are_equal(tmp_path / "one", tmp_path / "two")
+
+
 @pytest.mark.slow
 def test_an_update_with_sharded_weights_is_that_of_one_process(operation, tiny_budget, tmp_path, monkeypatch):
     monkeypatch.setattr(ga_grpo, "GAGRPOTrainer", ShardedTrainer)
     monkeypatch.setattr(KeepGradient, "on_train_end", KeepGradient.on_train_end)
-    sharding = {name: value for name, value in launch_environment().items() if name.startswith(("FSDP", "ACCELERATE"))}
-    sharding["ACCELERATE_MIXED_PRECISION"] = "no"  # float32, for a comparison to 1e-5
     row, gradient, units = on_processes(1, updated, tmp_path / "one", operation.path, tiny_budget, {})
     assert units == 0 and row["grad_norm"] > 0
-    both = on_processes(2, updated, tmp_path / "two", operation.path, tiny_budget, sharding)
+    both = on_processes(2, updated, tmp_path / "two", operation.path, tiny_budget, sharding())
     assert both[2] > 4, "the layers were sharded"
     assert both[0]["loss"] == pytest.approx(row["loss"], abs=1e-5) and abs(row["loss"]) > 1e-3
     assert both[0]["grad_norm"] == pytest.approx(row["grad_norm"], rel=1e-4)
     for name, value in gradient.items():
         torch.testing.assert_close(both[1][name], value, atol=1e-5, rtol=0, msg=name)
-    one, two = (load_policy(tmp_path / name / "saved").model.state_dict() for name in ("one", "two"))
-    for name, value in one.items():
-        assert (two[name] - value).abs().mean() <= 1e-6, name
+    assert_saved_weights_are_equal(tmp_path / "one", tmp_path / "two")
 
 
 def test_the_accelerate_file_says_fsdp2(monkeypatch):
