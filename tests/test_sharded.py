@@ -1,4 +1,4 @@
-"""FSDP2 on CPUs (gloo): SFT and an update of GA-GRPO with sharded weights are those of one process, and are saved whole.
+"""FSDP2 on CPUs (gloo): SFT and an update of GA-GRPO with sharded weights are those of one process, and saved whole.
 
 accelerate turns FSDP on for GPUs only: its `AcceleratorState` asks for a distributed type that is not MULTI_CPU. The
 trainer of this test sets what it would set on GPUs. All else is the real path: accelerate shards, torch gathers.
