@@ -21,6 +21,7 @@ from medscope.suite.teachers.thoughts import (
     HIDES,
     Place,
     Run,
+    earlier,
     going_on,
     numbers,
     place,
@@ -41,8 +42,9 @@ Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds t
 
 
 class SearchingTeacher:
-    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance that a closer look is taken
-    for the last one; half as often an attribute is given, rightly, without the frame that would show it.
+    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance that a closer look begins a
+    frame too early, and the chance that it is taken for the last one; half as often an attribute is given, rightly,
+    without the frame that would show it.
     `mistakes` is the chance that a call is written wrongly first, is refused and corrected. A call that is refused
     though it is right is one too many: the teacher answers with what it has seen.
     """
@@ -163,6 +165,8 @@ class SearchingTeacher:
             at = self._extent(found, number, sought)
             if at.outer.length > CLOSER * looked.length:
                 break
+            if self._happens(self.early_stop):
+                at = earlier(at, seconds)
             closer = yield from self._look(said, [SEEN], at)
             if not closer:
                 yield self._conclude(SPENT, found, number)
@@ -172,9 +176,9 @@ class SearchingTeacher:
                 break
             seconds, found, number, looked = closer, seen, again, at.outer
             said = told(found)
-            if self._stops(self.early_stop):
+            if self._happens(self.early_stop):
                 break
-        if attribute is not None and not self._stops(self.early_stop / 2):
+        if attribute is not None and not self._happens(self.early_stop / 2):
             yield from self._read(said, found, number, attribute)
         else:
             yield self._conclude(said, found, number)
@@ -204,7 +208,7 @@ class SearchingTeacher:
         details = {name: value for name, value in shown[0].attributes.items() if name != LEVEL} if shown else {}
         yield self._think(" ".join(details.values()), "answer") + _answer(details.get(attribute, UNSEEN))
 
-    def _stops(self, chance: float) -> bool:
+    def _happens(self, chance: float) -> bool:
         return self.rng.random() < chance
 
     def _first(self, found: Sequence[Run], sought: Sequence[str]) -> int | None:

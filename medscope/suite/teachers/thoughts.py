@@ -7,7 +7,7 @@ once, the model had to find where the next run begins, and learned it far more s
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from medscope.records import Interval, Recording, Window
@@ -92,6 +92,11 @@ def place(found: Sequence[Run], number: int, end: float | None = None, last: int
     over = follower[0].first if follower else found[last].last if end is None else end
     run = found[number]
     return Place(run.label, found[number - 1].last if number else run.first, run.first, over)
+
+
+def earlier(at: Place, seconds: Sequence[float]) -> Place:
+    """A place with one more frame before it, of those at `seconds`, where there is one."""
+    return replace(at, before=max((second for second in seconds if second < at.before), default=at.before))
 
 
 def numbers(found: Sequence[Run], labels: Sequence[str]) -> Iterator[int]:
