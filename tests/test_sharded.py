@@ -84,16 +84,24 @@ def updated(scratch, path, budget, environment):
     return log[0], kept[0], len(shards(policy.model))
 
 
-def fine_tuned(scratch, path, environment):
+class LeavesAfterItsCheckpoint(ShardedSFTTrainer):
+    """Its training ends with the first checkpoint, as if the machine were needed for something else."""
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        self.control.should_training_stop = True
+
+
+def fine_tuned(scratch, path, environment, trainer=ShardedSFTTrainer):
     """The losses of three steps of SFT on frames and sentences of different length; how many modules were sharded."""
     os.environ.update(environment)
     torch.set_num_threads(1)
-    sft.ResumableSFTTrainer = ShardedSFTTrainer
+    sft.ResumableSFTTrainer = trainer
     policy = tiny_policy(seed=0)
     examples = framed_examples(policy, path, 4)
     log = sft.fine_tune(
         policy, examples, examples[:2], lambda example: example, scratch, steps=3, batch_size=4, learning_rate=1e-4,
-        warm_up_steps=1, gradient_checkpointing=True,
+        warm_up_steps=1, save_steps=2, gradient_checkpointing=True,
     )  # fmt: skip
     weights = whole_state(policy.model)
     if is_first_process():
@@ -122,6 +130,12 @@ def test_sft_with_sharded_weights_is_that_of_one_process(operation, tmp_path, mo
     assert units > 4, "the layers were sharded"
     assert both == pytest.approx(losses, rel=1e-5)
     assert_saved_weights_are_equal(tmp_path / "one", tmp_path / "two")
+    cut = tmp_path / "cut"
+    stopped, _ = on_processes(2, fine_tuned, cut, operation.path, sharding(), LeavesAfterItsCheckpoint)
+    assert len(stopped) == 2 and Path(last_checkpoint(cut)).name == "checkpoint-2"
+    continued, units = on_processes(2, fine_tuned, cut, operation.path, sharding())
+    assert units > 4 and continued == pytest.approx(both, rel=1e-6)
+    assert_saved_weights_are_equal(tmp_path / "two", cut)
 
 
 @pytest.mark.slow
