@@ -34,6 +34,8 @@ ITEMS = {  # one member of every matrix
         "baselines_sft": "best_of_8",
         "baselines_rl": "plain_grpo",
         "baselines_evaluation": "text_cot",
+        "figure5_rl": "monotone",
+        "figure5_evaluation": "monotone",
         "": "no_evidence",
     },
     "${item.seed}": "1",
@@ -117,7 +119,7 @@ def test_dvc_reads_both_files_and_every_member_has_a_name():
     assert found.returncode == 0, found.stderr
     names = set(found.stdout.split())
     assert {"evaluate@rl", "blind", "ablation@full-0", "ablation_evaluation@no_modulation-0", "report"} <= names
-    some = ("seeds", "avg_at_8", "two_by_two_rl@both-7", "rho_rl@rho_80-evidence-4", "worlds@no_slack")
+    some = ("seeds", "avg_at_8", "two_by_two_rl@both-7", "rho_rl@rho_80-evidence-2", "worlds@no_slack")
     assert {f"studies/dvc.yaml:{name}" for name in some} <= names
     sections = read_parameters()
     assert {system for system in sections["report"]["systems"] if system != "blind"} == set(sections["systems"])

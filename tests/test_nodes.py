@@ -20,7 +20,6 @@ from flat import LANGUAGE
 from house import build_house
 from safetensors.torch import load_file
 
-from medscope.agents.policy import tiny_policy
 from medscope.environment import FrameStore
 from medscope.pipeline.parameters import ROOT, stage_parameters
 from medscope.pipeline.train import train_grpo, train_sft
@@ -33,7 +32,7 @@ PATIENCE = 1500  # seconds; a machine that does other things is slow
 CHANGES = {
     "sft": ("captioned_clips=0", "steps=12", f"save_steps={SAVED}"),
     "ga_grpo": (
-        *("start=warm_up", "questions_per_step=2", "num_generations=4", "max_turn_tokens=8"),
+        *("start=warm_up", "questions_per_step=2", "num_generations=4", "temperature=1.0", "max_turn_tokens=48"),
         *("steps=9", f"save_steps={SAVED}"),
     ),
 }
@@ -52,8 +51,8 @@ class Videos:
 
 
 @pytest.fixture(scope="module")
-def home(operation, clip, tiny_budget, tmp_path_factory):
-    """A copy of the project with the real notebooks, a suite of three videos and an untrained checkpoint."""
+def home(caller, operation, clip, tiny_budget, tmp_path_factory):
+    """A copy of the project with the real notebooks, a suite of three videos and a checkpoint that calls tools."""
     home = build_house(tmp_path_factory.mktemp("cluster") / "home")
     for notebook in ("03_sft.ipynb", "04_ga_grpo.ipynb"):
         shutil.copy(ROOT / "notebooks" / notebook, home / "notebooks")
@@ -62,7 +61,7 @@ def home(operation, clip, tiny_budget, tmp_path_factory):
     build_suite(smoke / "data" / "suite", Videos(operation, clip, rewarded), FrameStore(), tiny_budget)
     (smoke / "data" / "videos").mkdir()
     (smoke / "checkpoints").mkdir()
-    tiny_policy(seed=0).save(smoke / "checkpoints" / "warm_up")
+    caller.save(smoke / "checkpoints" / "warm_up")
     return home
 
 
@@ -75,7 +74,7 @@ def port():
 
 def node(home, port, stage, number):
     """Start the agent of one node: the same words on every node, but who hosts the rendezvous."""
-    outside = ("DVC_", "MLFLOW_", "MEDSCOPE_")
+    outside = ("DVC_", "MLFLOW_", "MEDSCOPE_", "PYTHONPATH")  # the house has a package of its own
     kept = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
     kept |= {"GLOO_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     quick = f"is_host={int(number == 0)},keep_alive_interval=2,keep_alive_max_attempt=5"
