@@ -121,8 +121,8 @@ def test_a_look_without_the_event_is_taught_with_the_places_that_were_named_befo
     turns = {example.question.split("?")[1]: example.turn.split(" | ", 1)[1] for example in told}
     first, second = " wash 0 0 45 wash 75 82 120", " wash 75 82 120"
     assert set(turns) == {first, second}
-    assert turns[first].startswith("find which wash bleed | not seen | look | wash 75 82 120</think>")
-    assert turns[second].startswith("find which wash bleed | seen | answer | wash 75 82 120</think>")
+    assert turns[first].startswith("which wash bleed | not seen | look | wash 75 82 120</think>")
+    assert turns[second].startswith("which wash bleed | seen | answer | wash 75 82 120</think>")
 
 
 def test_some_questions_are_about_an_event_that_does_not_occur(film):

@@ -135,8 +135,8 @@ def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):
     assert windows == [Window(0, 90), Window(165, 255)]  # both edges as the skim shows them, every 15 s
     assert "| look | wash 0 0 90 | wash 165 180 255<" in turns[0]  # all candidates, the first one is next
     assert turns[1].startswith("<think>hold ")
-    assert " | find which wash bleed | not seen | look | wash 165 180 255" in turns[1]  # then elsewhere
-    assert " | find which wash bleed | seen | answer | wash 165 180 255" in turns[2]
+    assert " | which wash bleed | not seen | look | wash 165 180 255" in turns[1]  # then elsewhere
+    assert " | which wash bleed | seen | answer | wash 165 180 255" in turns[2]
     assert parse_answer(turns[-1]) == "from 180 to 255 s"
 
 
@@ -153,15 +153,15 @@ def test_an_attribute_takes_one_frame_inside_the_event(recording):
     assert parse_answer(turns[-1]) == "blade"
 
 
-def test_without_patience_half_of_the_attributes_are_guessed_after_the_crops(recording):
+def test_without_patience_most_attributes_are_guessed_after_the_crops(recording):
     guessed = 0
     for seed in range(40):
         turns, windows, names = play(recording, task(recording, "tool", "burn", "cut"), seed, early_stop=1.0)
         assert len(windows) == 2 and parse_answer(turns[-1]) == "blade"
         if names == ["crop_video", "crop_video"]:
             guessed += 1
-            assert " | seen | answer | burn" in turns[-1]
-    assert 8 < guessed < 32
+            assert " | seen | answer | blade<" in turns[-1]
+    assert 20 < guessed < 36
 
 
 @pytest.mark.parametrize("kind", [FIND, "tool"])
@@ -169,7 +169,7 @@ def test_without_patience_the_first_closer_look_is_the_last(recording, kind):
     asked = task(recording, kind, "burn", "cut")
     (_, whole, _), (turns, windows, _) = (play(recording, asked, early_stop=chance) for chance in (0.0, 1.0))
     assert len(whole) == 3 and len(windows) == 2 and windows[0] == whole[0]
-    assert windows[1].start < whole[1].start and windows[1].end == whole[1].end, "and it begins a frame too early"
+    assert windows[1].start < whole[1].start and whole[1].end < windows[1].end, "with a frame too many on each side"
     assert kind != FIND or "| seen | answer | burn" in turns[-1]
     assert temporal_iou(windows[-1], Window(140, 149)) >= MIN_WINDOW_IOU  # such a trajectory is kept
 
@@ -204,7 +204,7 @@ def test_a_mistaken_call_is_corrected(recording):
     turns, windows, names = play(recording, task(recording, GROUNDING, "cut"), mistakes=1.0)
     assert len(names) == 2
     assert len(windows) == 1
-    assert turns[1].startswith("<think>swap | find grounding cut | ")
+    assert turns[1].startswith("<think>swap | grounding cut | ")
     assert is_well_formed(turns)
 
 
@@ -254,7 +254,7 @@ def test_a_call_too_many_is_followed_by_the_answer_that_was_seen(recording, kind
     for allowed in range(1, most):
         turns, _, names = play(recording, asked, allowed=allowed)
         assert len(names) == allowed + 1 and is_well_formed(turns)
-        assert turns[-1].startswith("<think>used | find ")
+        assert turns[-1].startswith("<think>used | ")
     answer = parse_answer(turns[-1])
     if kind == WHICH:
         assert answer == "not seen", "the look that was refused is the one at the second wash"

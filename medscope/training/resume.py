@@ -47,6 +47,7 @@ class Resumable(Trainer):
             if state.global_step >= self.args.max_steps:
                 self._load_from_checkpoint(checkpoint)
                 self.state = state
+                gathered(None)  # all have read it: the caller may clear the folder now
                 return state.log_history
         self.train(resume_from_checkpoint=checkpoint)
         return self.state.log_history

@@ -21,7 +21,6 @@ from medscope.suite.teachers.thoughts import (
     HIDES,
     Place,
     Run,
-    earlier,
     going_on,
     numbers,
     place,
@@ -29,6 +28,7 @@ from medscope.suite.teachers.thoughts import (
     story,
     think,
     told,
+    wider,
 )
 
 SEEN, UNSEEN = "seen", "not seen"  # the verdict on a look; the second is also the answer about what none has shown
@@ -36,15 +36,16 @@ SWAP = "swap"  # the thought about a call whose end lies before its start
 SPENT = "used"  # the thought about a call that is one too many
 DENSE = 1.5  # seconds between frames; closer looks show nothing new
 MISTHOUGHT = 0.5  # share of the mistaken calls whose thought is wrong already
+UNREAD = 0.7  # attributes that a whole look has not shown, to looks that are taken for the last
 CLOSER = 0.6  # a closer look takes at most this share of the one before; it is not worth a call otherwise
 
 Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds that were shown (none: refused)
 
 
 class SearchingTeacher:
-    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance that a closer look begins a
-    frame too early, and the chance that it is taken for the last one; half as often an attribute is given, rightly,
-    without the frame that would show it.
+    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance, for each side of a closer look,
+    of one frame too many, and the chance that it is taken for the last one; `UNREAD` times as often an attribute is
+    given, rightly, without the frame that would show it.
     `mistakes` is the chance that a call is written wrongly first, is refused and corrected. A call that is refused
     though it is right is one too many: the teacher answers with what it has seen.
     """
@@ -91,7 +92,7 @@ class SearchingTeacher:
         although it had not. The act stands before the place: a greedy choice between an act and the many numbers of a
         place would be one between a word and a number, which is rarely sure."""
         task = self.task
-        asked = " ".join(filter(None, ("find", task.kind, task.within, task.subject, *task.options)))
+        asked = " ".join(filter(None, (task.kind, task.within, task.subject, *task.options)))
         return think(shown, asked, *map(str, then))
 
     def _direct(self) -> Looks:
@@ -165,8 +166,7 @@ class SearchingTeacher:
             at = self._extent(found, number, sought)
             if at.outer.length > CLOSER * looked.length:
                 break
-            if self._happens(self.early_stop):
-                at = earlier(at, seconds)
+            at = wider(at, seconds, self._happens(self.early_stop), self._happens(self.early_stop))
             closer = yield from self._look(said, [SEEN], at)
             if not closer:
                 yield self._conclude(SPENT, found, number)
@@ -178,7 +178,7 @@ class SearchingTeacher:
             said = told(found)
             if self._happens(self.early_stop):
                 break
-        if attribute is not None and not self._happens(self.early_stop / 2):
+        if attribute is not None and not self._happens(UNREAD * self.early_stop):
             yield from self._read(said, found, number, attribute)
         else:
             yield self._conclude(said, found, number)
@@ -192,7 +192,7 @@ class SearchingTeacher:
             return self._think(said, SEEN, "answer", at) + _answer(window_text(at.inner))
         if self._about_attribute and isinstance(reference, Text):
             label = reference.text if self.early_stop else UNSEEN
-        return self._think(said, SEEN, "answer", found[number].label) + _answer(label)
+        return self._think(said, SEEN, "answer", label) + _answer(label)
 
     def _read(self, said: str, found: list[Run], number: int, attribute: str) -> Looks:
         """One frame at high resolution, and what it shows of the attribute."""

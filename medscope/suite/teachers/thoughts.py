@@ -1,7 +1,7 @@
 """What a scripted teacher sees in frames, and how it says it: runs of equal labels with their seconds.
 
 A thought is plain, so that a tiny model can learn it: `incision 0s incision 20s dissection 40s dissection 60s suturing
-80s end 100s | find side dissection bleeding | look | dissection 20 40 80`. It tells every frame, with its second
+80s end 100s | side dissection bleeding | look | dissection 20 40 80`. It tells every frame, with its second
 written as frames show it: each word of it then depends on one frame alone. Where a thought told each run of like frames
 once, the model had to find where the next run begins, and learned it far more slowly. All times are seconds.
 """
@@ -94,9 +94,11 @@ def place(found: Sequence[Run], number: int, end: float | None = None, last: int
     return Place(run.label, found[number - 1].last if number else run.first, run.first, over)
 
 
-def earlier(at: Place, seconds: Sequence[float]) -> Place:
-    """A place with one more frame before it, of those at `seconds`, where there is one."""
-    return replace(at, before=max((second for second in seconds if second < at.before), default=at.before))
+def wider(at: Place, seconds: Sequence[float], left: bool, right: bool) -> Place:
+    """A place with one more frame on the sides that are named, of those at `seconds`, where there is one."""
+    before = max((second for second in seconds if second < at.before), default=at.before) if left else at.before
+    after = min((second for second in seconds if second > at.after), default=at.after) if right else at.after
+    return replace(at, before=before, after=after)
 
 
 def numbers(found: Sequence[Run], labels: Sequence[str]) -> Iterator[int]:
