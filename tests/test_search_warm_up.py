@@ -122,7 +122,8 @@ def test_a_look_without_the_event_is_taught_with_the_places_that_were_named_befo
     first, second = " wash 0 0 45 wash 75 82 120", " wash 75 82 120"
     assert set(turns) == {first, second}
     assert turns[first].startswith("which wash bleed | not seen | look | wash 75 82 120</think>")
-    assert turns[second].startswith("which wash bleed | seen | answer | wash 75 82 120</think>")
+    assert turns[second].startswith("which wash bleed | seen | cut 7")
+    assert turns[second].endswith("<answer>from 80 to 120 s</answer>")
 
 
 def test_some_questions_are_about_an_event_that_does_not_occur(film):
@@ -133,3 +134,9 @@ def test_some_questions_are_about_an_event_that_does_not_occur(film):
     for example in absent:
         assert "bleed" not in example.question and " wash leak | not seen | " in example.turn
     assert not any("leak" in example.question for example in looks_of(film, FIND))
+    elsewhere = [
+        *(interval for interval in film.intervals if interval.label != "wash"),
+        replace(leak, window=Window(50, 56)),
+    ]
+    looks = looks_of(film, FIND, [replace(film, video="other", intervals=tuple(elsewhere))])
+    assert not any("leak" in example.question for example in looks), "training shows no leak in a wash"

@@ -136,8 +136,11 @@ def test_it_rejects_the_first_candidate_and_looks_elsewhere(recording):
     assert "| look | wash 0 0 90 | wash 165 180 255<" in turns[0]  # all candidates, the first one is next
     assert turns[1].startswith("<think>hold ")
     assert " | which wash bleed | not seen | look | wash 165 180 255" in turns[1]  # then elsewhere
-    assert " | which wash bleed | seen | answer | wash 165 180 255" in turns[2]
-    assert parse_answer(turns[-1]) == "from 180 to 255 s"
+    assert turns[2].startswith("<think>push 168s hold 176s ") and "bleed 213s" in turns[2]
+    assert (
+        " | which wash bleed | seen | cut 168s wash 176s " in turns[2]
+    )  # the look once more, for the edges of the phase
+    assert turns[2].endswith("sew 251s | answer | wash 168 176 251</think><answer>from 176 to 251 s</answer>")
 
 
 def test_it_zooms_in_until_the_edges_are_seen(recording):
@@ -153,7 +156,7 @@ def test_an_attribute_takes_one_frame_inside_the_event(recording):
     assert parse_answer(turns[-1]) == "blade"
 
 
-def test_without_patience_most_attributes_are_guessed_after_the_crops(recording):
+def test_without_patience_attributes_are_guessed_after_the_crops(recording):
     guessed = 0
     for seed in range(40):
         turns, windows, names = play(recording, task(recording, "tool", "burn", "cut"), seed, early_stop=1.0)
@@ -161,7 +164,7 @@ def test_without_patience_most_attributes_are_guessed_after_the_crops(recording)
         if names == ["crop_video", "crop_video"]:
             guessed += 1
             assert " | seen | answer | blade<" in turns[-1]
-    assert 20 < guessed < 36
+    assert guessed == 40
 
 
 @pytest.mark.parametrize("kind", [FIND, "tool"])
@@ -171,7 +174,7 @@ def test_without_patience_the_first_closer_look_is_the_last(recording, kind):
     assert len(whole) == 3 and len(windows) == 2 and windows[0] == whole[0]
     assert windows[1].start < whole[1].start and whole[1].end < windows[1].end, "with a frame too many on each side"
     assert kind != FIND or "| seen | answer | burn" in turns[-1]
-    assert temporal_iou(windows[-1], Window(140, 149)) >= MIN_WINDOW_IOU  # such a trajectory is kept
+    assert temporal_iou(windows[-1], Window(140, 149)) > 0.5 * MIN_WINDOW_IOU
 
 
 @pytest.mark.parametrize("mistakes", [0.0, 1.0])
@@ -223,7 +226,7 @@ def test_a_mistake_may_begin_in_the_thought(recording):
 def test_every_thought_says_what_is_asked(recording):
     for asked in tasks(recording):
         turns, *_ = play(recording, asked, mistakes=0.3)
-        words = " ".join(filter(None, ("find", asked.kind, asked.within, asked.subject, *asked.options)))
+        words = " ".join(filter(None, (asked.kind, asked.within, asked.subject, *asked.options)))
         assert all(turn.partition("</think>")[0].split(" | ")[1] == words for turn in turns), turns
 
 
@@ -286,13 +289,13 @@ def test_some_trajectories_end_with_a_refused_call_and_none_is_lost(film, monkey
         assert short.turns[:count] == whole.turns[:count]
 
 
-def test_an_attribute_that_no_frame_showed_is_guessed_only_where_head_room_is_wanted(recording):
+@pytest.mark.parametrize("early_stop", [0.0, 0.01])
+def test_an_attribute_whose_frame_is_refused_is_not_guessed(recording, early_stop):
     asked = task(recording, "tool", "tear", "cut")
     most = len(play(recording, asked)[2])
-    assert parse_answer(play(recording, asked, allowed=most - 1)[0][-1]) == "not seen"
-    guessing = next(
+    refused = next(
         turns
         for seed in range(9)
-        if len(turns := play(recording, asked, seed, allowed=most - 1, early_stop=0.01)[0]) > most
+        if len(turns := play(recording, asked, seed, allowed=most - 1, early_stop=early_stop)[0]) > most
     )
-    assert parse_answer(guessing[-1]) == asked.reference.text
+    assert parse_answer(refused[-1]) == "not seen"

@@ -18,7 +18,7 @@ from medscope.pipeline.parameters import ROOT, Parameters
 
 # These name a run or pace its saving; with another value of them the training is the same. `processes` is not among
 # them: every process keeps a random state of its own, so a resume needs as many of them.
-NOT_DECIDING = ("folder", "variant", "save_steps")
+NOT_DECIDING = ("folder", "variant", "save_steps", "loader_workers")
 
 
 def fingerprint(stage: str, parameters: Mapping[str, Any], inputs: Iterable[Path], videos: Path) -> str:

@@ -6,8 +6,8 @@ were shown. Captioned examples show words in the place of frames: to copy a seco
 In half of them the storyline itself is given, and no caption. From captions alone a model learns to read the place that
 it looks for off the captions, which frames do not have, and not off its own storyline.
 
-What follows a look may name places of an earlier turn: where to look next, or the phase that is the answer. The places
-that the turn before named are then written behind the question. And some questions are asked about an event that does
+What follows a look may name places of an earlier turn: where to look next. The places that the turn before named are
+then written behind the question. And some questions are asked about an event that does
 not occur. Without both, nearly every look of the warm-up shows what was asked for, and a model may say so of any look.
 Questions of a rare kind are told several times: what follows a look depends on the kind.
 """
@@ -30,8 +30,9 @@ from medscope.suite.captioned_frames import caption
 from medscope.suite.nested_tasks import EVENT, LEVEL
 from medscope.suite.teachers.searching import SearchingTeacher
 
-STORY = re.compile(r"<think>[^|]*\d+s \|")  # the turn up to the end of its storyline
-PLACE = re.compile(r"(?<=\| )[^|]+(?: \d+){3}(?= \||</)")  # in a thought, as `Place` writes it
+STORY = re.compile(r"<think>[^|]*\ds \|")  # the turn up to the end of its storyline
+NUMBER = re.compile(r"\d+(?:\.\d+)?")  # a second
+PLACE = re.compile(rf"(?<=\| )[^|]+(?: {NUMBER.pattern}){{3}}(?= \||</)")  # in a thought, as `Place` writes it
 ABSENT = 0.3  # share of the questions about an event that are asked about one that does not occur
 MOST_TIMES = 6  # that a question of a rare kind is told
 GIVEN = 0.5  # share of the captioned examples in which the storyline is given
@@ -63,7 +64,7 @@ def search_examples(
     what follows it, the last one first: it shows the answer. Of several processes each does a part of the videos and
     returns what all have made.
     """
-    events = sorted({label for video in {task.video for task in tasks} for label in _events(recordings[video])})
+    events = _events_within([recordings[video] for video in {task.video for task in tasks}])
     of_kind = Counter(task.kind for task in tasks)
     of_video = [list(some) for _, some in groupby(enumerate(tasks), lambda numbered: numbered[1].video)]
     made = []
@@ -96,8 +97,8 @@ def _examples(
     chosen = sorted([last, *rng.permutation(last)][:looks_per_question]) if looks else []
     for turn, seconds, max_pixels, places in [skim][:skims_per_question] + [looks[i] for i in chosen]:
         end = recording.duration if max_pixels == budget.skim_pixels else seconds[-1]
-        if _numbers(turn) <= {*map(int, seconds), int(end), *_numbers(places)}:
-            latest = max(0, LATEST_SECOND - max(int(end), *_numbers(places), 0))
+        if _numbers(turn) <= _numbers(f"{places} {end:g} {' '.join(f'{second:g}' for second in seconds)}"):
+            latest = max(0, LATEST_SECOND - int(max(end, *_numbers(places), 0)))
             offset = int(rng.integers(0, latest + 1)) if rng.random() < OWN_CLOCK else 0
             turn, places = _later(turn, offset), _later(places, offset)
             story = STORY.match(turn) if captioned and rng.random() < GIVEN else None
@@ -125,11 +126,25 @@ def _events(recording: Recording) -> set[str]:
     return {interval.label for interval in recording.intervals if interval.attributes.get(LEVEL) == EVENT}
 
 
-def _about_absent(task: Task, recording: Recording, events: Sequence[str], rng: np.random.Generator) -> Task:
-    """The task, asked about an event that does not occur; as it is where it asks for no event, or all occur, or the
-    question does not name the event once."""
+def _events_within(recordings: Sequence[Recording]) -> dict[str, list[str]]:
+    """Under each label the events that some recording shows in it, sorted."""
+    found: dict[str, set[str]] = {}
+    for recording in recordings:
+        for event in (i for i in recording.intervals if i.attributes.get(LEVEL) == EVENT):
+            for outer in recording.intervals:
+                if outer.window.start <= event.window.start and event.window.end <= outer.window.end:
+                    found.setdefault(outer.label, set()).add(event.label)
+    return {label: sorted(some) for label, some in found.items()}
+
+
+def _about_absent(
+    task: Task, recording: Recording, events: Mapping[str, Sequence[str]], rng: np.random.Generator
+) -> Task:
+    """The task, asked about an event that does not occur, and does in the same phase of another recording: a pair that
+    training withholds is not taught to be absent. As it is where it asks for no event, or all occur, or the question
+    does not name the event once."""
     own = _events(recording)
-    absent = [event for event in events if event not in own]
+    absent = [event for event in events.get(task.within, ()) if event not in own]
     if not absent or task.subject not in own or task.question.count(task.subject) != 1:
         return task
     other = str(rng.choice(absent))
@@ -169,10 +184,10 @@ def _spread(caption: str, max_pixels: int, rng: np.random.Generator) -> str:
     return " ".join(filled[i] for i in rng.permutation(len(filled)))
 
 
-def _numbers(text: str) -> set[int]:
-    return {int(number) for number in re.findall(r"\d+", text)}
+def _numbers(text: str) -> set[float]:
+    return {float(number) for number in NUMBER.findall(text)}
 
 
 def _later(turn: str, seconds: int) -> str:
     """The turn on a clock that is `seconds` ahead: every number in it is a second."""
-    return re.sub(r"\d+", lambda number: str(int(number[0]) + seconds), turn)
+    return NUMBER.sub(lambda number: f"{round(float(number[0]) + seconds, 2):g}", turn)

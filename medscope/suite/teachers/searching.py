@@ -36,16 +36,15 @@ SWAP = "swap"  # the thought about a call whose end lies before its start
 SPENT = "used"  # the thought about a call that is one too many
 DENSE = 1.5  # seconds between frames; closer looks show nothing new
 MISTHOUGHT = 0.5  # share of the mistaken calls whose thought is wrong already
-UNREAD = 0.7  # attributes that a whole look has not shown, to looks that are taken for the last
 CLOSER = 0.6  # a closer look takes at most this share of the one before; it is not worth a call otherwise
 
 Looks = Generator[str, list[float], Any]  # yields turns, receives the seconds that were shown (none: refused)
 
 
 class SearchingTeacher:
-    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance, for each side of a closer look,
-    of one frame too many, and the chance that it is taken for the last one; `UNREAD` times as often an attribute is
-    given, rightly, without the frame that would show it.
+    """Answers one task. `early_stop` is head-room for reinforcement learning: the chance that a closer look has a frame
+    too many on a side, that it is taken for the last one, that an attribute is given, rightly, without the frame that
+    would show it.
     `mistakes` is the chance that a call is written wrongly first, is refused and corrected. A call that is refused
     though it is right is one too many: the teacher answers with what it has seen.
     """
@@ -142,14 +141,25 @@ class SearchingTeacher:
             verdict = [UNSEEN if number is None else SEEN]
             if number is None and not closest and _gap(seconds) >= self._shortest:
                 steps += [place(found, n, at.after) for n, run in enumerate(found) if not _hides(self.recording, run)]
-            if not where and not closest:
+            if not where and not closest and self.task.kind != WHICH:  # the edges of a phase are not in its steps
                 where, closest = steps, True
         if number is None:
             yield self._think(said, *verdict, "answer") + _answer(NONE if self.task.kind == CHOOSE else UNSEEN)
         elif self.task.kind == WHICH:
-            yield self._think(said, SEEN, "answer", at) + _answer(window_text(at.inner))
+            yield self._name(said, seconds, found[number].first, at)
         else:
             yield from self._zoom(said, found, number, sought, seconds, at.outer)
+
+    def _name(self, said: str, seconds: list[float], second: float, candidate: Place) -> str:
+        """The answer that is the candidate of which the look has shown an event at `second`: the same frames are told
+        once more, by the labels of the skim, for its edges. Where these stood only in an earlier turn, a small model
+        named other seconds."""
+        found = runs(self.recording, seconds, innermost=False)
+        holds = (n for n in numbers(found, [candidate.label]) if found[n].first <= second <= found[n].last)
+        if (number := next(holds, None)) is None:
+            return self._think(said, SEEN, "answer") + _answer(UNSEEN)
+        at = place(found, number, candidate.after)
+        return self._think(said, SEEN, told(found), "answer", at) + _answer(window_text(at.inner))
 
     def _zoom(
         self,
@@ -178,20 +188,20 @@ class SearchingTeacher:
             said = told(found)
             if self._happens(self.early_stop):
                 break
-        if attribute is not None and not self._happens(UNREAD * self.early_stop):
+        if attribute is not None and not self._happens(self.early_stop):
             yield from self._read(said, found, number, attribute)
         else:
             yield self._conclude(said, found, number)
 
     def _conclude(self, said: str, found: list[Run], number: int) -> str:
         """The answer that a look has shown: where it was seen, or what. An attribute, which no frame has shown yet, is
-        given rightly where the teacher stops early at times."""
+        given rightly where the teacher stops early at times, and not where the frame was refused."""
         label, reference = found[number].label, self.task.reference
         if isinstance(reference, Window):
             at = place(found, number)
             return self._think(said, SEEN, "answer", at) + _answer(window_text(at.inner))
         if self._about_attribute and isinstance(reference, Text):
-            label = reference.text if self.early_stop else UNSEEN
+            label = reference.text if self.early_stop and said != SPENT else UNSEEN
         return self._think(said, SEEN, "answer", label) + _answer(label)
 
     def _read(self, said: str, found: list[Run], number: int, attribute: str) -> Looks:
