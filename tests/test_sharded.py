@@ -92,6 +92,14 @@ class LeavesAfterItsCheckpoint(ShardedSFTTrainer):
         self.control.should_training_stop = True
 
 
+class DoesOnlyTheLastStep(ShardedSFTTrainer):
+    """Without its checkpoint it would end in the same losses and weights, from the first step on."""
+
+    def training_step(self, *given, **named):
+        assert self.state.global_step == 2, "it began again"
+        return super().training_step(*given, **named)
+
+
 def fine_tuned(scratch, path, environment, trainer=ShardedSFTTrainer):
     """The losses of three steps of SFT on frames and sentences of different length; how many modules were sharded."""
     os.environ.update(environment)
@@ -133,7 +141,7 @@ def test_sft_with_sharded_weights_is_that_of_one_process(operation, tmp_path, mo
     cut = tmp_path / "cut"
     stopped, _ = on_processes(2, fine_tuned, cut, operation.path, sharding(), LeavesAfterItsCheckpoint)
     assert len(stopped) == 2 and Path(last_checkpoint(cut)).name == "checkpoint-2"
-    continued, units = on_processes(2, fine_tuned, cut, operation.path, sharding())
+    continued, units = on_processes(2, fine_tuned, cut, operation.path, sharding(), DoesOnlyTheLastStep)
     assert units > 4 and continued == pytest.approx(both, rel=1e-6)
     assert_saved_weights_are_equal(tmp_path / "two", cut)
 
