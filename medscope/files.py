@@ -1,7 +1,8 @@
-"""Records as JSON lines on disk: written whole or not at all, read with an error that names file, line and field."""
+"""Files and folders written whole or not at all; JSON lines, read with an error that names file, line and field."""
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,3 +69,14 @@ def write_json(path: str | Path, value: Any) -> None:
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
     temporary.replace(path)
+
+
+def replace_folder(finished: Path, target: Path) -> None:
+    """Rename a finished folder to the target. The older target is renamed before it is deleted: a kill loses no file
+    of a folder that bears the target's name."""
+    older = target.with_name(target.name + ".older")
+    shutil.rmtree(older, ignore_errors=True)
+    if target.exists():
+        target.rename(older)
+    finished.rename(target)
+    shutil.rmtree(older, ignore_errors=True)

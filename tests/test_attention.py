@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from largest import Largest
 from PIL import Image
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from medscope.agents.attention import prefix_attention
 from medscope.agents.context import Context
 from medscope.agents.encoding import TokenSpan
 from medscope.agents.policy import tiny_policy
@@ -54,3 +57,24 @@ def test_dialogues_behind_a_shared_prompt_equal_those_with_copies(dtype, most):
     assert shared.prefix.used.shape[0] == 1, "prompts that nobody follows are dropped"
     with pytest.raises(ValueError, match="cannot be forked"):
         shared.fork([0])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_under_a_mask_heads_share_their_keys(rows):
+    """Equal to transformers' attention, which repeats every key for the heads that share it; here none is."""
+    torch.manual_seed(0)
+    layer = torch.nn.Module()
+    layer.num_key_value_groups, layer.is_causal, layer.layer_idx = 3, True, 0
+    query = torch.randn(rows, 6, 5, 8, requires_grad=True)
+    key, value = (torch.randn(rows, 2, 40, 8, requires_grad=True) for _ in range(2))
+    mask = torch.ones(rows, 1, 5, 40, dtype=torch.bool).tril(35)
+    mask[0, :, :, :7] = False
+    results, largest = [], []
+    for attention in (prefix_attention, sdpa_attention_forward):
+        with Largest() as seen:
+            output = attention(layer, query, key, value, mask, scaling=0.3)[0]
+        largest.append(seen.elements)
+        results.append((output, *torch.autograd.grad(output.square().sum(), (query, key, value))))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert largest[0] < key.numel() <= largest[1] / 3

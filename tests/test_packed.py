@@ -1,7 +1,7 @@
 """Packed attention and chunked logits: equal to the plain computation however they are cut, and small in memory."""
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from largest import Largest
 
 from medscope.training import packed, update
 from medscope.training.packed import completion_mask, packed_attention
@@ -42,19 +42,6 @@ def test_packed_attention_equals_one_masked_softmax_however_completions_are_cut(
     torch.testing.assert_close(whole[0], (scores.softmax(-1) @ value).transpose(1, 2))
 
 
-class Largest(TorchDispatchMode):
-    """The number of elements of the largest tensor that any operation returns."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
-
-
 def test_attention_of_a_packed_group_needs_memory_linear_in_the_prompt():
     largest = {}
     for prompt in (2000, 4000):
@@ -64,6 +51,16 @@ def test_attention_of_a_packed_group_needs_memory_linear_in_the_prompt():
             packed_attention(None, query, query, query, None, 1.0, packed_lengths=lengths)[0].sum().backward()
         largest[prompt] = seen.elements
     assert largest[4000] < 2.1 * largest[2000] and largest[4000] < 4000 * 100  # a mask of all would be 4060^2
+
+
+def test_no_mask_of_a_packed_group_is_kept_for_the_backward_pass():
+    lengths = [300, 20, 30, 10]
+    query = torch.randn(1, 2, sum(lengths), 8, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        packed_attention(None, query, query, query, None, 1.0, packed_lengths=lengths)
+    assert kept and not [x for x in kept if x.dtype == torch.bool]
+    assert max(x.numel() for x in kept) <= query.numel()
 
 
 def test_logits_in_chunks_give_the_same_values_and_gradient_and_are_not_kept(monkeypatch):

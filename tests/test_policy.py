@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,23 @@ def test_only_safetensors_are_saved_and_nothing_of_an_older_save_stays(policy, t
     assert [path.name for path in tmp_path.iterdir()] == ["policy"]
     suffixes = {path.suffix for path in (tmp_path / "policy").iterdir()}
     assert ".safetensors" in suffixes and suffixes <= {".safetensors", ".json", ".jinja"}
+
+
+def test_a_kill_while_an_older_save_is_deleted_leaves_no_half_of_one(policy, tmp_path, monkeypatch):
+    folder = policy.save(tmp_path / "policy")
+    files = {path.name for path in folder.iterdir()}
+
+    def killed(path, **_):
+        if Path(path).exists():
+            next(Path(path).iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", killed)
+        policy.save(folder)
+    assert {path.name for path in folder.iterdir()} == files
+    policy.save(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
 
 
 def test_weights_that_are_not_safetensors_are_refused(policy, tmp_path):

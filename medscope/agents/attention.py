@@ -9,6 +9,7 @@ to the shared keys and to its own in two parts under one softmax, and moves noth
 token in bfloat16, copies the shared keys for the moment of one layer and is attended by SDPA: its kernels keep scores
 in float32 and round in the same way for a sampled token and in the update. Two parts in bfloat16 would round otherwise,
 and the log-probabilities of sampling and update would differ several times as much (tests/test_pretrained.py).
+Under a mask transformers repeats keys and values for every head; here heads share them wherever the kernel can.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -43,7 +45,7 @@ def frame_attention(
         firsts = torch.tensor([s for s, n in zip(starts, lengths, strict=True) if n == length], device=query.device)
         patches = (firsts[:, None] + torch.arange(length, device=query.device)).flatten()
         q, k, v = (x[0][:, patches].unflatten(1, (-1, length)).transpose(0, 1) for x in (query, key, value))
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
+        attended = scaled_dot_product_attention(q, k, v, scale=scaling)
         outputs.append(attended.transpose(1, 2).flatten(0, 1))
         order.append(patches)
     return torch.cat(outputs)[torch.cat(order).argsort()][None], None
@@ -129,8 +131,10 @@ def prefix_attention(
     if prefix is not None and (query.shape[2] > 1 or query.dtype != torch.float32):
         key, value, attention_mask = prefix.before(module.layer_idx, key, value, attention_mask)
         prefix = None
+    if prefix is None and attention_mask is None:
+        return sdpa_attention_forward(module, query, key, value, None, scaling=scaling, **kwargs)
     if prefix is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return masked_attention(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
     rows, heads, _, dim = query.shape
     grouped = query.reshape(rows, key.shape[1], -1, dim) * scaling  # query heads beside the kv head that they share
     scores = (grouped @ key.transpose(2, 3)).masked_fill(~attention_mask, -torch.inf)
@@ -139,6 +143,18 @@ def prefix_attention(
     shared, shared_total = prefix.attend(module.layer_idx, grouped)
     output = torch.lerp(own, shared, torch.sigmoid(shared_total - own_total))
     return output.reshape(rows, 1, heads, dim), None
+
+
+def masked_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Attention under a mask [rows, heads, width, dim]; heads share their keys, none is repeated.
+
+    But on a GPU: its kernels without a tensor of scores take a mask or shared heads, not both.
+    """
+    if query.is_cuda:
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=not query.is_cuda)
 
 
 AttentionInterface.register(FRAME_ATTENTION, frame_attention)

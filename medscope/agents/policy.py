@@ -29,6 +29,7 @@ from medscope.agents.tiles import tile_mlps, tile_vision
 from medscope.agents.tiny.profile import tiny_model, tiny_tokenizer
 from medscope.environment.prompts import CHAT_TEMPLATE
 from medscope.environment.video import PATCH_FACTOR
+from medscope.files import replace_folder
 
 IMAGE_TOKEN, TURN_END = "<|image_pad|>", "<|im_end|>"
 # Never sampled: a stray image placeholder has no frame, and only the environment writes responses and roles.
@@ -172,8 +173,7 @@ class Policy:
         shutil.rmtree(part, ignore_errors=True)
         self.model.save_pretrained(part, state_dict=weights, safe_serialization=True)
         self.processor.save_pretrained(part)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        replace_folder(part, folder)
         return folder
 
 

@@ -2,7 +2,8 @@
 
 Memory is linear in the length of the prompt: the prompt is plain causal attention without a mask, and completions
 attend to it under a mask [completion tokens, prompt + completion tokens], some completions at a time, or a part of one.
-No key is kept beyond the layer, so it works under gradient checkpointing, which forbids a cache.
+No key is kept beyond the layer, so it works under gradient checkpointing, which forbids a cache. Nor is a mask: the
+backward pass makes it again.
 
 Simplified: tokens of completions that are computed together score each other and are masked, which costs little as
 long as prompts are longer than completions.
@@ -13,10 +14,11 @@ from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from medscope.agents.attention import prefix_attention
+from medscope.agents.attention import masked_attention, prefix_attention
 
 PACKED_ATTENTION = "sdpa_of_packed_groups"
 MASK_ELEMENTS = 1 << 25  # of one mask: bounds the tokens of completions that are attended together
@@ -50,19 +52,26 @@ def packed_attention(
         rows = max(1, MASK_ELEMENTS // (prompt + sum(some)))
         for first in range(0, sum(some), rows):
             asking = query[:, :, own][:, :, first : first + rows]
-            mask = completion_mask(prompt, some, query.device, range(first, first + asking.shape[2]))
-            outputs.append(_masked(asking, keys, values, mask, scaling))
+            cut = range(first, first + asking.shape[2])
+            outputs.append(
+                checkpoint(_of_completions, asking, keys, values, prompt, some, cut, scaling, use_reentrant=False)
+            )
         start = own.stop
     return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
 
 
-def _masked(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
+def _of_completions(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    prompt: int,
+    completions: Sequence[int],
+    rows: range,
+    scaling: float,
 ) -> torch.Tensor:
-    """Attention under a mask. On a GPU the kernels without a tensor of scores take a mask or shared heads, not both."""
-    if query.is_cuda:
-        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=not query.is_cuda)
+    """Attention of these rows of some completions to the prompt and to themselves."""
+    mask = completion_mask(prompt, completions, query.device, rows)
+    return masked_attention(query, key, value, mask, scaling)
 
 
 def _together(prompt: int, completions: Sequence[int]) -> Iterator[list[int]]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from medscope.files import replace_folder
 from medscope.records import Caption, Recording, Task, Trajectory, WarmUpExample
 from medscope.suite.bulk.keys import Keys
 from medscope.suite.lazy import JsonLines, Records
@@ -134,9 +135,7 @@ def write_parquet(
         table = pa.Table.from_pylist(chunk, schema=schema)
         pq.write_table(table, half / f"{number:05d}.parquet", compression="zstd", row_group_size=GROUP)
         count += len(chunk)
-    if target.exists():
-        shutil.rmtree(target)
-    half.replace(target)
+    replace_folder(half, target)
     return count
 
 
