@@ -6,21 +6,24 @@ import numpy as np
 import pytest
 from predicted import crop, prediction, task
 
+from medscope.evaluation.benchmark import per_question
 from medscope.evaluation.comparison import contrast, difference_text, gains_table, row
 from medscope.records import ToolCall, Window
 
 TASKS = [task(n, "hook", Window(0, 10), video=f"v{n // 2}") for n in range(8)]
 
 
-def run(*accuracies, tasks=TASKS, system="sft"):
-    return [
-        prediction(t, "hook", float(a), [crop(0, 10)], system=system) for t, a in zip(tasks, accuracies, strict=True)
-    ]
+def answers(*accuracies, tasks=TASKS):
+    return [prediction(t, "hook", float(a), [crop(0, 10)]) for t, a in zip(tasks, accuracies, strict=True)]
 
 
-def elsewhere(predictions):
+def run(*accuracies, tasks=TASKS):
+    return per_question(answers(*accuracies, tasks=tasks))
+
+
+def elsewhere(scores):
     """The same questions about other videos, as in another world."""
-    return [replace(p, task=replace(p.task, path=f"other/{p.task.path}")) for p in predictions]
+    return scores.assign(video="other/" + scores["video"])
 
 
 def test_a_contrast_is_paired_by_seed_and_question():
@@ -29,7 +32,7 @@ def test_a_contrast_is_paired_by_seed_and_question():
     assert list(found) == ["accuracy", "evidence_miou"], "no task counts for tg_miou"
     assert found["accuracy"].mean == 0.5 and found["accuracy"].per_seed == (0.5, 0.5)
     assert found["evidence_miou"].mean == 0 and found["evidence_miou"].ci == (0, 0)
-    reordered = contrast({"rl": after, "sft": [some[::-1] for some in before]}, {"rl": 1, "sft": -1}, ["accuracy"])
+    reordered = contrast({"rl": after, "sft": [some.iloc[::-1] for some in before]}, {"rl": 1, "sft": -1}, ["accuracy"])
     assert reordered["accuracy"] == found["accuracy"]
 
 
@@ -71,7 +74,7 @@ def test_systems_of_other_videos_are_independent_and_those_of_one_are_paired():
         ({"a": [run(*[1] * 8)]}, {"a": 1}, "accuracy", "add up to 0, not to 1"),
         ({"a": [run(*[1] * 8)] * 2, "b": [run(*[1] * 8)] * 3}, {"a": 1, "b": -1}, "accuracy", "as many seeds"),
         ({"a": [run(*[1] * 8)], "b": [run(*[1] * 7, tasks=TASKS[:7])]}, {"a": 1, "b": -1}, "accuracy", "no prediction"),
-        ({"a": [run(*[1] * 8)], "b": [[]]}, {"a": 1, "b": -1}, "accuracy", "no prediction"),
+        ({"a": [run(*[1] * 8)], "b": [per_question([])]}, {"a": 1, "b": -1}, "accuracy", "no prediction"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(runs, weights, metric, message):
@@ -81,11 +84,10 @@ def test_what_cannot_be_compared_is_refused(runs, weights, metric, message):
 
 def test_a_metric_of_other_tasks_in_every_run_is_refused():
     refused = ToolCall("crop_video", {}, message="no number")
-    after, before = run(*[1] * 8), run(*[1] * 8)
-    after[0] = replace(after[0], calls=(refused, crop(0, 10)))
-    before[1] = before[1]
+    before = answers(*[1] * 8)
+    after = [replace(before[0], calls=(refused, crop(0, 10))), *before[1:]]
     with pytest.raises(ValueError, match="recovery counts other tasks"):
-        contrast({"a": [after], "b": [before]}, {"a": 1, "b": -1}, ["recovery"])
+        contrast({"a": [per_question(after)], "b": [per_question(before)]}, {"a": 1, "b": -1}, ["recovery"])
 
 
 def test_the_row_of_metrics_says_what_is_excluded():
@@ -101,7 +103,7 @@ def test_the_row_of_metrics_says_what_is_excluded():
 
 def test_gains_are_withheld_on_a_set_without_claims():
     asked = [*TASKS, *(task(n, "hook", collection="far", video=f"w{n}") for n in range(3))]
-    before, after = run(*[0, 1] * 4, 0, 0, 1, tasks=asked), run(*[1] * 8, 1, 1, 1, tasks=asked)
+    before, after = answers(*[0, 1] * 4, 0, 0, 1, tasks=asked), answers(*[1] * 11, tasks=asked)
     gains = gains_table(before, after, {"set": None, "far": "VQA of oracle is 0.50, less than 0.7"})
     assert gains["set"]["accuracy"] == "+0.500 [+0.500, +0.500]"
     assert gains["far"] == {"withheld": "VQA of oracle is 0.50, less than 0.7"}

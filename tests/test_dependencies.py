@@ -98,7 +98,8 @@ def test_a_command_is_understood_and_dvc_watches_all_that_it_is_given(name):
 def test_the_outputs_of_a_stage_lie_where_its_notebook_writes_them(name):
     _, arguments = parse(command(name).split())
     parameters = stage_parameters(arguments.stage, arguments.overrides, arguments.overlays)
-    outs = [filled(path, name.split("/")[1]) for path in STAGES[name]["outs"]]
+    paths = [path if isinstance(path, str) else next(iter(path)) for path in STAGES[name]["outs"]]
+    outs = [filled(path, name.split("/")[1]) for path in paths]
     place = "" if parameters["folder"] == "." else f"{parameters['folder']}/"
     assert f"{place}outputs/{run_name(parameters)}" in outs
     if "variant" in parameters:
@@ -106,6 +107,7 @@ def test_the_outputs_of_a_stage_lie_where_its_notebook_writes_them(name):
     read = {filled(path, name.split("/")[1]) for path in STAGES[name]["deps"]}
     if parameters.stage == "evaluate":
         assert f"{place}predictions/{parameters['system']}.jsonl" in outs
+        assert f"{place}metrics/scores/{parameters['system']}.csv" in outs
     start = parameters.get("checkpoint") or parameters.get("start")
     if start:
         assert f"{place}checkpoints/{start}" in read or f"checkpoints/{start}" in read, "the pipeline's, if not its own"
@@ -145,7 +147,7 @@ def test_the_inputs_of_a_run_are_found_by_its_parameters(name):
     parameters = stage_parameters(arguments.stage, arguments.overrides, arguments.overlays)
     found = stage_inputs(parameters)
     if parameters.stage == "studies":
-        assert any(path.endswith(f"predictions/studies/{parameters['study']}") for path in found)
+        assert any(path.endswith(f"metrics/scores/studies/{parameters['study']}") for path in found)
     assert not any("${" in path for path in found)
 
 

@@ -6,7 +6,16 @@ import grimp
 import pytest
 from predicted import crop, prediction, task
 
-from medscope.evaluation.benchmark import benchmark_table, good, missed, per_question, revised, score, valid_sets
+from medscope.evaluation.benchmark import (
+    METRICS,
+    benchmark_table,
+    good,
+    missed,
+    per_question,
+    revised,
+    score,
+    valid_sets,
+)
 from medscope.evaluation.predictions import Prediction, aligned, by_set
 from medscope.files import read_jsonl, write_jsonl
 from medscope.records import Text, Timestamp, ToolCall, Window
@@ -31,9 +40,14 @@ def answered():
     ]
 
 
+def counted(scores):
+    return {metric: scores[metric].dropna().tolist() for metric in METRICS}
+
+
 def test_every_metric_by_hand():
-    columns = {name: values for name, (values, _) in per_question(answered()[:3]).items()}
-    assert columns == {
+    scores = per_question(answered()[:3])
+    assert scores.index.tolist() == [t.id for t in TASKS[:3]] and scores["set"].tolist() == ["set"] * 3
+    assert counted(scores) == {
         "tg_r30": [1], "tg_r50": [1], "tg_r70": [0], "tg_miou": [0.5],
         "vqa_miou": [0, pytest.approx(2 / 100)], "vqa_acc": [1, 0],
         "evidence_miou": [0.5, 0, pytest.approx(2 / 100)],
@@ -47,8 +61,8 @@ def test_every_metric_by_hand():
 def test_calls_over_the_minimum_count_tasks_that_say_what_they_need():
     asked = [task(0, "hook", least_calls=2), task(1, "hook", least_calls=1), task(2, "hook")]
     looks = [[crop(0, 10)], [crop(0, 10)] * 3, [crop(0, 10)]]
-    columns = per_question([prediction(a, "hook", calls=some) for a, some in zip(asked, looks, strict=True)])
-    assert columns["calls_over_minimum"] == ([-1, 2], ["a", "a"])
+    scores = per_question([prediction(a, "hook", calls=some) for a, some in zip(asked, looks, strict=True)])
+    assert counted(scores)["calls_over_minimum"] == [-1, 2] and scores["video"].tolist() == ["a"] * 3
 
 
 def test_recovery_is_of_tasks_with_a_refused_call():
@@ -57,7 +71,7 @@ def test_recovery_is_of_tasks_with_a_refused_call():
     fine, lost = (prediction(a, "hook", calls=[refused, crop(0, 10)]) for a in asked[:2])
     lost = replace(lost, turns=(*lost.turns[:-1], "<think>it</think>"))
     others = [prediction(asked[2], "hook", calls=[crop(0, 10)])]
-    assert per_question([fine, lost, *others])["recovery"] == ([1, 0], ["v0", "v1"])
+    assert per_question([fine, lost, *others])["recovery"].dropna().to_dict() == {"set:0": 1, "set:1": 0}
     assert score(others)["recovery"] is None is score(others)["recovery_ci"]
 
 
@@ -108,7 +122,7 @@ def test_claims_hold_where_the_oracle_can_answer_and_the_blind_cannot():
 
 
 def test_a_text_with_two_numbers_is_no_grounding_task():
-    assert per_question(answered()[3:])["tg_miou"] == ([], [])
+    assert counted(per_question(answered()[3:]))["tg_miou"] == []
     assert score(answered()[3:])["tg_miou"] is None
 
 

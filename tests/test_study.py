@@ -1,10 +1,13 @@
 """The table of a study, by hand: arms, contrasts, the family of tests, what is withheld, sampled answers."""
 
+import pandas as pd
 import pytest
 from predicted import crop, prediction, task
 
+from medscope.evaluation.benchmark import METRICS, per_question
 from medscope.evaluation.statistics import holm
-from medscope.evaluation.studies.study import run_names, samples_table, study_table
+from medscope.evaluation.studies.study import read_scores, run_names, samples_table, study_table
+from medscope.pipeline.layout import Layout
 from medscope.records import Window
 
 TASKS = [task(n, "hook", Window(0, 10), video=f"v{n // 2}") for n in range(8)]
@@ -12,12 +15,16 @@ FAR = [task(n, "hook", Window(0, 10), video=f"w{n // 2}", collection="far") for 
 GAIN = {"RL": {"rl": 1, "sft": -1}}
 
 
-def run(*accuracies, tasks=TASKS):
+def answers(*accuracies, tasks=TASKS):
     return [prediction(t, "hook", float(a), [crop(0, 10)] * int(a)) for t, a in zip(tasks, accuracies, strict=True)]
 
 
+def run(*accuracies):
+    return per_question(answers(*accuracies))
+
+
 def both(near, far):
-    return [*run(*near), *run(*far, tasks=FAR)]
+    return per_question([*answers(*near), *answers(*far, tasks=FAR)])
 
 
 @pytest.fixture
@@ -26,6 +33,19 @@ def arms():
         "sft": [both([0, 1, 0, 1, 0, 1, 0, 1], [0, 0, 0, 1]), both([0, 1, 0, 1, 0, 1, 1, 1], [0, 0, 0, 0])],
         "rl": [both([1] * 8, [0, 1, 0, 1]), both([1, 1, 1, 1, 1, 1, 0, 1], [1, 0, 0, 0])],
     }
+
+
+def test_scores_from_disk_are_those_in_memory(tmp_path, monkeypatch):
+    """An empty cell is a task that does not count; "NA" is the name of a video; worlds keep their videos apart."""
+    monkeypatch.chdir(tmp_path)
+    scores = per_question([*answers(1, 0.5, tasks=[task(0, "hook", Window(3, 10), video="NA"), TASKS[1]])])
+    Layout("smoke").write_scores("studies/x_0", scores)
+    stored = read_scores(Layout("smoke").scores("studies/x_0"), "far")
+    assert stored["video"].tolist() == ["far/NA", "far/v0"] and stored["tg_miou"].isna().all()
+    pd.testing.assert_frame_equal(stored[list(METRICS)], scores[list(METRICS)], atol=1e-6, check_dtype=False)
+    assert stored.index.equals(scores.index) and stored["set"].tolist() == ["set", "set"]
+    with pytest.raises(FileNotFoundError, match="y_0"):
+        read_scores(Layout("smoke").scores("studies/y_0"))
 
 
 def test_an_arm_names_its_predictions_with_and_without_seeds():
@@ -68,7 +88,7 @@ def test_an_arm_that_was_not_asked_a_set_leaves_its_contrasts_out(arms):
 
 
 def test_metrics_of_looks_say_nothing_about_an_arm_that_never_looks(arms):
-    blind = [prediction(p.task, "hook", p.accuracy) for p in arms["sft"][0]]
+    blind = per_question([prediction(t, "hook") for t in [*TASKS, *FAR]])
     table = study_table({"rl": arms["rl"], "sft": [blind]}, GAIN, ["accuracy", "evidence_miou"], 0.02)
     assert set(table["contrasts"]["set"]["RL"]) == {"accuracy"}
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from medscope.environment.grammar import parse_window
 from medscope.evaluation.predictions import Prediction, by_set
@@ -18,6 +19,11 @@ from medscope.rewards import H0, turns_format_reward
 
 Scores = dict[str, float | list[float] | None]  # metric -> value, metric_ci -> [low, high]
 Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> eval set -> metric -> value (and metric_ci)
+PLACES = ("set", "video")
+METRICS = (
+    "tg_r30", "tg_r50", "tg_r70", "tg_miou", "vqa_miou", "vqa_acc", "evidence_miou", "evidence_recall",
+    "evidence_precision", "accuracy", "format", "calls", "two_looks", "calls_over_minimum", "recovery", "revision",
+)  # fmt: skip
 MISSED = 0.3  # a crop with less IoU that does not contain the evidence is at the wrong window
 LEAST_ORACLE, MOST_BLIND = 0.7, 0.25  # VQA accuracy: an eval set on which claims hold can be answered, and not blindly
 
@@ -56,8 +62,8 @@ def revised(prediction: Prediction) -> bool:
     return bool(crops) and missed(crops[0], evidence) and good(crops[-1], evidence)
 
 
-def per_question(predictions: Sequence[Prediction]) -> dict[str, tuple[list[float], list[str]]]:
-    """Every metric's values, of the tasks that count for it, and the videos of these.
+def question_metrics(prediction: Prediction) -> dict[str, float]:
+    """The metrics that a task counts for, with their values.
 
     tg_*: temporal grounding (the reference is a window), from the answer. vqa_*: the other tasks, from the answer and
     the last crop. evidence_*: all tasks, from the last crop (miou) or the last look (recall, precision). `calls`:
@@ -65,36 +71,53 @@ def per_question(predictions: Sequence[Prediction]) -> dict[str, tuple[list[floa
     the task needs, of tasks that say so. `recovery`: well formed to the end with an answer, of tasks with a refused
     call. `revision`: `revised`.
     """
-    grounding = [p for p in predictions if isinstance(p.task.reference, Window)]
-    vqa = [p for p in predictions if not isinstance(p.task.reference, Window)]
-    counted = [p for p in predictions if p.task.least_calls]
-    refused = [p for p in predictions if len(p.looks) < len(p.calls)]
-    ious = [answer_iou(p) for p in grounding]
-    columns = {
-        **{f"tg_r{k}": (grounding, recall_at(ious, k / 100)) for k in (30, 50, 70)},
-        "tg_miou": (grounding, ious),
-        "vqa_miou": (vqa, [look_iou(p) for p in vqa]),
-        "vqa_acc": (vqa, [p.accuracy for p in vqa]),
-        "evidence_miou": (predictions, [look_iou(p) for p in predictions]),
-        "evidence_recall": (predictions, [evidence_recall(p.last_look, p.task.evidence) for p in predictions]),
-        "evidence_precision": (predictions, [evidence_precision(p.last_look, p.task.evidence) for p in predictions]),
-        "accuracy": (predictions, [p.accuracy for p in predictions]),
-        "format": (predictions, [turns_format_reward(list(p.turns)) for p in predictions]),
-        "calls": (predictions, [float(len(p.calls)) for p in predictions]),
-        "two_looks": (predictions, [float(len(p.looks) >= 2) for p in predictions]),
-        "calls_over_minimum": (counted, [float(len(p.calls) - p.task.least_calls) for p in counted]),
-        "recovery": (refused, [turns_format_reward(list(p.turns)) for p in refused]),
-        "revision": (predictions, [float(revised(p)) for p in predictions]),
+    task, calls, looks = prediction.task, len(prediction.calls), len(prediction.looks)
+    look, well_formed = look_iou(prediction), turns_format_reward(list(prediction.turns))
+    found = {
+        "evidence_miou": look,
+        "evidence_recall": evidence_recall(prediction.last_look, task.evidence),
+        "evidence_precision": evidence_precision(prediction.last_look, task.evidence),
+        "accuracy": prediction.accuracy,
+        "format": well_formed,
+        "calls": float(calls),
+        "two_looks": float(looks >= 2),
+        "revision": float(revised(prediction)),
     }
-    return {name: (values, [p.task.video for p in some]) for name, (some, values) in columns.items()}
+    if isinstance(task.reference, Window):
+        iou = answer_iou(prediction)
+        found |= {f"tg_r{k}": recall_at([iou], k / 100)[0] for k in (30, 50, 70)} | {"tg_miou": iou}
+    else:
+        found |= {"vqa_miou": look, "vqa_acc": prediction.accuracy}
+    if task.least_calls:
+        found["calls_over_minimum"] = float(calls - task.least_calls)
+    if looks < calls:
+        found["recovery"] = well_formed
+    return found
+
+
+def per_question(predictions: Sequence[Prediction]) -> pd.DataFrame:
+    """Every task a row: its eval set and video (`PLACES`) and METRICS, NaN where the task does not count for one.
+
+    metrics/scores/<system>.csv is this table. Its index is the id of the task.
+    """
+    rows = [{"set": p.task.collection, "video": p.task.video} | question_metrics(p) for p in predictions]
+    tasks = pd.Index([p.task.id for p in predictions], name="task", dtype=str)
+    return pd.DataFrame(rows, tasks, [*PLACES, *METRICS])
+
+
+def sets_of(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of every eval set, in order of first appearance."""
+    return {str(name): rows for name, rows in scores.groupby("set", sort=False)}
 
 
 def score(predictions: Sequence[Prediction]) -> Scores:
     """All metrics of one system on one eval set, each with its interval; None where no task counts."""
-    table: Scores = {}
-    for name, (values, videos) in per_question(predictions).items():
+    questions, table = per_question(predictions), Scores()
+    for name in METRICS:
+        counted = questions[questions[name].notna()]
+        values = counted[name].tolist()
         table[name] = float(np.mean(values)) if values else None
-        table[f"{name}_ci"] = list(bootstrap_interval(values, videos)) if values else None
+        table[f"{name}_ci"] = list(bootstrap_interval(values, counted["video"].tolist())) if values else None
     return table
 
 

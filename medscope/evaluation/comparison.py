@@ -1,21 +1,22 @@
 """Systems compared on the same tasks: paired differences, gains, and contrasts of several systems with p values.
 
 A comparison is a *contrast*: weights of systems that add up to 0, `{"rl": 1, "sft": -1}`. Its terms are paired by seed
-and question. Systems that were asked about other videos (another world) are independent of each other. Intervals:
-`statistics.hierarchical`.
+and question. Systems that were asked about other videos (another world) are independent of each other. All is computed
+from the scores of every question (`benchmark.per_question`). Intervals: `statistics.hierarchical`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from medscope.evaluation.benchmark import per_question
-from medscope.evaluation.predictions import Prediction, aligned, by_set
+from medscope.evaluation.benchmark import per_question, sets_of
+from medscope.evaluation.predictions import Prediction
 from medscope.evaluation.statistics import Estimate, combined, equivalence_bound, hierarchical
 
 GAINS = ("evidence_miou", "tg_r70", "accuracy", "evidence_recall", "evidence_precision", "calls", "two_looks")
-Runs = Sequence[Sequence[Prediction]]  # the predictions of one system, one sequence per seed, on one eval set
+Runs = Sequence[pd.DataFrame]  # the scores of one system on one eval set (`per_question`), one table per seed
 Contrast = Mapping[str, float]
 
 
@@ -39,27 +40,38 @@ def contrast(runs: Mapping[str, Runs], weights: Contrast, metrics: Sequence[str]
 
 
 def _asked(systems: Mapping[str, Runs]) -> set[tuple[str, str]]:
-    return {(p.task.id, p.task.path) for runs in systems.values() for p in runs[0]}
+    return {asked for runs in systems.values() for asked in runs[0]["video"].items()}
 
 
 def _within(systems: Mapping[str, Runs], weights: Contrast, metrics: Sequence[str]) -> dict[str, Estimate]:
     """The part of a contrast whose systems were asked about the same videos."""
-    like = next(iter(systems.values()))[0]
+    first, like = next((system, runs[0]) for system, runs in systems.items())
     seeds = {len(runs) for runs in systems.values()} - {1}
     if len(seeds) > 1:
         counts = {system: len(runs) for system, runs in systems.items()}
         raise ValueError(f"systems that are paired by seed need as many seeds, or one: {counts}")
-    columns = {system: [per_question(aligned(run, like)) for run in runs] for system, runs in systems.items()}
-    videos = {metric: first[1] for metric, first in next(iter(columns.values()))[0].items()}
+    columns = {
+        system: [same_tasks(run, like, f"{system} has no prediction for {{}}, which {first} has") for run in runs]
+        for system, runs in systems.items()
+    }
     found = {}
     for metric in metrics:
-        if not videos[metric]:
+        counts = like[metric].notna()
+        if not counts.any():
             continue
-        if any(run[metric][1] != videos[metric] for runs in columns.values() for run in runs):
+        if any((run[metric].notna() != counts).any() for runs in columns.values() for run in runs):
             raise ValueError(f"{metric} counts other tasks in every run, so that it cannot be paired")
-        terms = [weights[system] * np.array([run[metric][0] for run in runs]) for system, runs in columns.items()]
-        found[metric] = hierarchical(sum(terms), videos[metric])
+        terms = [weights[system] * np.array([run[metric][counts] for run in runs]) for system, runs in columns.items()]
+        found[metric] = hierarchical(sum(terms), like["video"][counts].tolist())
     return found
+
+
+def same_tasks(run: pd.DataFrame, like: pd.DataFrame, error: str) -> pd.DataFrame:
+    """The rows of a run for the tasks of `like`, in its order. ValueError with the first task that is missing."""
+    for task in like.index:
+        if task not in run.index:
+            raise ValueError(error.format(task))
+    return run.loc[like.index]
 
 
 def row(estimate: Estimate) -> dict[str, Any]:
@@ -85,11 +97,12 @@ def gains_table(
 
     `valid` are the `valid_sets`: of a set on which no claim is made the reason stands in the place of the gains.
     """
-    old, table = by_set(before), {}
-    for name, some in by_set(after).items():
+    old, table = sets_of(per_question(before)), {}
+    for name, some in sets_of(per_question(after)).items():
         if reason := (valid or {}).get(name):
             table[name] = {"withheld": reason}
             continue
-        found = contrast({"after": [some], "before": [old.get(name, [])]}, {"after": 1.0, "before": -1.0}, GAINS)
+        runs = {"after": [some], "before": [old[name] if name in old else per_question([])]}
+        found = contrast(runs, {"after": 1.0, "before": -1.0}, GAINS)
         table[name] = {metric: difference_text(e.mean, e.ci) for metric, e in found.items()}
     return table

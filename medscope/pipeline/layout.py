@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medscope.files import write_json
 from medscope.pipeline.parameters import ROOT, Parameters
 from medscope.pipeline.provenance import fingerprint
@@ -93,6 +95,9 @@ class Layout:
     def curves(self, name: str) -> Path:
         return self._read("metrics", "curves", f"{name}.csv")
 
+    def scores(self, name: str) -> Path:
+        return self._read("metrics", "scores", f"{name}.csv")
+
     @property
     def new_suite(self) -> Path:
         return self._write("data", "suite")
@@ -123,6 +128,10 @@ class Layout:
             writer = csv.DictWriter(file, ["step", *quantities])
             writer.writeheader()
             writer.writerows({"step": step, **row} for step, row in rows.items() if row)
+
+    def write_scores(self, name: str, scores: pd.DataFrame) -> None:
+        """The scores of every question (`benchmark.per_question`), with six digits."""
+        scores.to_csv(self._write("metrics", "scores", f"{name}.csv"), float_format="%.6g")
 
     def scratch(self, name: str, parameters: Parameters, inputs: Iterable[Path]) -> Path:
         """Where a trainer keeps resume checkpoints: a folder for exactly these parameters, inputs and code.

@@ -1,27 +1,38 @@
 """The table of a study: arms trained alike over seeds, and the contrasts of them that the study was made for.
 
-An arm is what one variant did, one run of predictions per seed. All tests of a study are one family: every contrast on
-every metric and eval set is corrected for the number of all of them (Holm). "No effect" is said where the interval lies
-within +-`delta`.
+An arm is what one variant did: one table of scores per seed (metrics/scores/). All tests of a study are one family:
+every contrast on every metric and eval set is corrected for the number of all of them (Holm). "No effect" is said where
+the interval lies within +-`delta`.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from medscope.evaluation.benchmark import per_question
-from medscope.evaluation.comparison import Contrast, Runs, contrast, row
-from medscope.evaluation.predictions import Prediction, aligned, by_set
+from medscope.evaluation.benchmark import METRICS, sets_of
+from medscope.evaluation.comparison import Contrast, Runs, contrast, row, same_tasks
 from medscope.evaluation.statistics import hierarchical, holm, pass_at_k
 
 FROM_LOOKS = ("vqa_miou", "evidence_miou", "evidence_recall", "evidence_precision", "two_looks", "revision")
-Arms = Mapping[str, Runs]  # arm -> the predictions of every seed, on all eval sets
+Arms = Mapping[str, Runs]  # arm -> the scores of every seed, on all eval sets
 
 
 def run_names(given: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """The predictions of an arm in order: `studies/x_{seed}` stands for one of every seed, another name for itself."""
+    """The runs of an arm in order: `studies/x_{seed}` stands for one of every seed, another name for itself."""
     return [name.format(seed=seed) for name in given for seed in (seeds if "{seed}" in name else seeds[:1])]
+
+
+def read_scores(file: Path, world: str = "") -> pd.DataFrame:
+    """The scores of one run (`per_question`) from metrics/scores/; FileNotFoundError names a run that is missing.
+
+    `world` becomes part of the names of videos, so that those of two worlds are others.
+    """
+    texts, numbers = {"task": str, "set": str, "video": str}, {metric: [""] for metric in METRICS}
+    scores = pd.read_csv(file, index_col="task", dtype=texts, keep_default_na=False, na_values=numbers)
+    return scores.assign(video=f"{world}/" + scores["video"])
 
 
 def study_table(
@@ -35,7 +46,7 @@ def study_table(
     {contrast: {metric: row, p_holm, equivalent}}} on the eval sets that all its arms answered, without metrics of looks
     where an arm never looks (they are 0 by definition); `withheld`: why the set has none (`valid_sets`); `delta`;
     `tests`: the size of the family."""
-    split = {arm: [by_set(run) for run in runs] for arm, runs in arms.items()}
+    split = {arm: [sets_of(run) for run in runs] for arm, runs in arms.items()}
     names = dict.fromkeys(name for runs in split.values() for name in runs[0])
     withheld = {name: reason for name in names if (reason := (valid or {}).get(name))}
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -53,16 +64,16 @@ def study_table(
 
 def _measured(runs: Arms, metrics: Sequence[str]) -> list[str]:
     """The metrics that say something about all of these arms."""
-    looks = all(any(p.calls for run in some for p in run) for some in runs.values())
+    looks = all(any(run["calls"].any() for run in some) for some in runs.values())
     return [metric for metric in metrics if looks or metric not in FROM_LOOKS]
 
 
-def _means(runs: Sequence[Mapping[str, Sequence[Prediction]]], name: str) -> dict[str, dict[str, Any]]:
+def _means(runs: Sequence[Mapping[str, pd.DataFrame]], name: str) -> dict[str, dict[str, Any]]:
     """metric -> mean over seeds and value of every seed; None where no task counts."""
-    columns = [per_question(run[name]) for run in runs if name in run]
     table = {}
-    for metric in columns[0]:
-        per_seed = [float(np.mean(c[metric][0])) if c[metric][0] else None for c in columns]
+    for metric in METRICS:
+        columns = [run[name][metric].dropna() for run in runs if name in run]
+        per_seed = [float(np.mean(column.tolist())) if len(column) else None for column in columns]
         known = [value for value in per_seed if value is not None]
         table[metric] = {"mean": float(np.mean(known)) if known else None, "per_seed": per_seed}
     return table
@@ -85,15 +96,19 @@ def samples_table(
     A greedy arm has one run. The values of a task are means over its samples, so the intervals are over videos only.
     Arms of a contrast are compared at the numbers k that all of them have; `avg` is the mean of all samples.
     """
-    names = dict.fromkeys(name for runs in arms.values() for name in by_set(runs[0]))
+    names = dict.fromkeys(name for runs in arms.values() for name in sets_of(runs[0]))
     withheld = {name: reason for name in names if (reason := (valid or {}).get(name))}
     scores: dict[str, dict[str, Any]] = {}
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name in names:
-        split = {arm: [by_set(run).get(name, []) for run in runs] for arm, runs in arms.items()}
-        like = next(runs[0] for runs in split.values() if runs[0])
-        columns = {arm: _per_task([aligned(run, like) for run in runs]) for arm, runs in split.items() if runs[0]}
-        videos = [p.task.video for p in like]
+        split = {arm: [run[run["set"] == name] for run in runs] for arm, runs in arms.items()}
+        like = next(runs[0] for runs in split.values() if len(runs[0]))
+        columns = {
+            arm: _per_task([same_tasks(run, like, f"{arm} has no answer to {{}}") for run in runs])
+            for arm, runs in split.items()
+            if len(runs[0])
+        }
+        videos = like["video"].tolist()
         scores[name] = {arm: {m: row(hierarchical([v], videos)) for m, v in c.items()} for arm, c in columns.items()}
         for label, weights in contrasts.items():
             if name in withheld or not set(weights) <= set(columns):
@@ -108,7 +123,7 @@ def samples_table(
 
 def _per_task(samples: Runs) -> dict[str, np.ndarray]:
     """`avg` and `pass@k` [tasks] from samples in the same order of tasks."""
-    verdicts = np.array([[p.accuracy for p in run] for run in samples])
+    verdicts = np.array([run["accuracy"] for run in samples])
     number, right = len(samples), (verdicts == 1).sum(axis=0).tolist()
     ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= number]
     ks += [number] if number not in ks else []

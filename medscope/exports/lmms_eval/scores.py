@@ -6,7 +6,7 @@ A document in quarantine has None for every other metric, and no mean counts it.
 from collections.abc import Sequence
 from typing import Any
 
-from medscope.evaluation.benchmark import per_question
+from medscope.evaluation.benchmark import question_metrics
 from medscope.exports.lmms_eval.replies import prediction_of, task_of
 from medscope.records import Task, Window
 
@@ -37,8 +37,8 @@ def scores(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float | Non
     prediction = prediction_of(task, results[0])
     if prediction is None:
         return {**dict.fromkeys(metrics_of(task)), "quarantined": 1.0}
-    columns = per_question([prediction])
-    return {**{name: columns[name][0][0] for name in metrics_of(task)}, "quarantined": 0.0}
+    found = question_metrics(prediction)
+    return {**{name: found[name] for name in metrics_of(task)}, "quarantined": 0.0}
 
 
 def mean(values: Sequence[float | None]) -> float:
