@@ -45,15 +45,12 @@ def _asked(systems: Mapping[str, Runs]) -> set[tuple[str, str]]:
 
 def _within(systems: Mapping[str, Runs], weights: Contrast, metrics: Sequence[str]) -> dict[str, Estimate]:
     """The part of a contrast whose systems were asked about the same videos."""
-    first, like = next((system, runs[0]) for system, runs in systems.items())
+    like = next(iter(systems.values()))[0]
     seeds = {len(runs) for runs in systems.values()} - {1}
     if len(seeds) > 1:
         counts = {system: len(runs) for system, runs in systems.items()}
         raise ValueError(f"systems that are paired by seed need as many seeds, or one: {counts}")
-    columns = {
-        system: [same_tasks(run, like, f"{system} has no prediction for {{}}, which {first} has") for run in runs]
-        for system, runs in systems.items()
-    }
+    columns = {system: [same_tasks(run, like, system) for run in runs] for system, runs in systems.items()}
     found = {}
     for metric in metrics:
         counts = like[metric].notna()
@@ -66,11 +63,11 @@ def _within(systems: Mapping[str, Runs], weights: Contrast, metrics: Sequence[st
     return found
 
 
-def same_tasks(run: pd.DataFrame, like: pd.DataFrame, error: str) -> pd.DataFrame:
-    """The rows of a run for the tasks of `like`, in its order. ValueError with the first task that is missing."""
+def same_tasks(run: pd.DataFrame, like: pd.DataFrame, system: str) -> pd.DataFrame:
+    """The rows of a run for the tasks of `like`, in its order. ValueError names the first task that is missing."""
     for task in like.index:
         if task not in run.index:
-            raise ValueError(error.format(task))
+            raise ValueError(f"{system} has no prediction for {task}, which another system has")
     return run.loc[like.index]
 
 

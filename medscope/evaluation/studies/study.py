@@ -103,11 +103,8 @@ def samples_table(
     for name in names:
         split = {arm: [run[run["set"] == name] for run in runs] for arm, runs in arms.items()}
         like = next(runs[0] for runs in split.values() if len(runs[0]))
-        columns = {
-            arm: _per_task([same_tasks(run, like, f"{arm} has no answer to {{}}") for run in runs])
-            for arm, runs in split.items()
-            if len(runs[0])
-        }
+        asked = {arm: [same_tasks(run, like, arm) for run in runs] for arm, runs in split.items() if len(runs[0])}
+        columns = {arm: _per_task(runs) for arm, runs in asked.items()}
         videos = like["video"].tolist()
         scores[name] = {arm: {m: row(hierarchical([v], videos)) for m, v in c.items()} for arm, c in columns.items()}
         for label, weights in contrasts.items():
