@@ -152,6 +152,19 @@ def test_verl_accepts_the_configuration():
     config = launch.configuration(EXPORTED)
     launch.check(config)
     assert config.trainer.n_gpus_per_node == 8 and config.actor_rollout_ref.rollout.n == 8
+    budget = json.loads((ROOT / "models" / "tiny" / "budget.json").read_text())
+    assert config.actor_rollout_ref.rollout.multi_turn.max_assistant_turns == budget["max_calls"] + 2
+
+
+def test_frames_that_do_not_fit_the_prompt_are_refused(tmp_path):
+    """verl would filter every prompt out, and say so once."""
+    exported = Path(shutil.copytree(EXPORTED, tmp_path / "exported"))
+    tools = yaml.safe_load((exported / "tools.yaml").read_text())
+    for tool in tools["tools"]:
+        tool["config"]["budget"] |= {"skim_frames": 512, "skim_pixels": 50176}
+    (exported / "tools.yaml").write_text(yaml.safe_dump(tools))
+    with pytest.raises(ValueError, match="max_prompt_length is 20480; the 512 coarse frames of the export alone have 32768"):
+        launch.check(launch.configuration(exported))
 
 
 @pytest.mark.parametrize(

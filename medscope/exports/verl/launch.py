@@ -11,11 +11,13 @@ from pathlib import Path
 
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
+from medscope.environment import ToolBudget
+from medscope.environment.video import PATCH_FACTOR
 from medscope.exports.verl.agent_loop import LOOP, PARSER
 from medscope.exports.verl.plugin import check_registered
 from medscope.exports.verl.trainer import check_algorithm
@@ -37,17 +39,29 @@ def configuration(data: str | Path, changes: Sequence[str] = (), config: Path = 
     made.data.train_files = made.data.val_files = str(data / FILES[0])
     made.actor_rollout_ref.rollout.multi_turn.tool_config_path = str(data / FILES[1])
     made.actor_rollout_ref.model.custom_chat_template = (data / FILES[2]).read_text("utf-8")
+    if OmegaConf.is_missing(made.actor_rollout_ref.rollout.multi_turn, "max_assistant_turns"):
+        made.actor_rollout_ref.rollout.multi_turn.max_assistant_turns = _budget(made).max_calls + 2
     return made
+
+
+def _budget(config: DictConfig) -> ToolBudget:
+    """The budget of the export."""
+    file = Path(config.actor_rollout_ref.rollout.multi_turn.tool_config_path)
+    return ToolBudget(**yaml.safe_load(file.read_text("utf-8"))["tools"][0]["config"]["budget"])
 
 
 def check(config: DictConfig) -> None:
     """What can be wrong before a GPU is touched. Raises RuntimeError, ValueError or verl's AssertionError."""
     check_registered()
     check_algorithm(config)
-    rollout = config.actor_rollout_ref.rollout
-    tools = yaml.safe_load(Path(rollout.multi_turn.tool_config_path).read_text("utf-8"))
-    calls = tools["tools"][0]["config"]["budget"]["max_calls"]
-    wanted = {"format": PARSER, "max_parallel_calls": 1, "max_assistant_turns": calls + 2}
+    rollout, budget = config.actor_rollout_ref.rollout, _budget(config)
+    tokens = budget.skim_frames * (budget.skim_pixels // PATCH_FACTOR**2)
+    if tokens >= config.data.max_prompt_length:
+        raise ValueError(
+            f"data.max_prompt_length is {config.data.max_prompt_length}; the {budget.skim_frames} coarse frames of the "
+            f"export alone have {tokens} tokens: export again with a --budget of fewer or smaller frames"
+        )
+    wanted = {"format": PARSER, "max_parallel_calls": 1, "max_assistant_turns": budget.max_calls + 2}
     for name, value in wanted.items():
         if rollout.multi_turn[name] != value:
             raise ValueError(f"rollout.multi_turn.{name} is {rollout.multi_turn[name]!r}; it must be {value!r}")
