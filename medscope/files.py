@@ -64,16 +64,21 @@ def _parse_lines(path: Path, adapter: TypeAdapter) -> Iterator[Any]:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON document whole or not at all (metrics, summaries)."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    temporary.write_text(text)
     temporary.replace(path)
 
 
 def replace_folder(finished: Path, target: Path) -> None:
-    """Rename a finished folder to the target. The older target is renamed before it is deleted: a kill loses no file
-    of a folder that bears the target's name."""
+    """Rename a finished folder to the target. The older target is renamed before it is deleted: a folder that bears the
+    target's name is whole. Killed between the two renames there is none, and a whole `<target>.older`."""
     older = target.with_name(target.name + ".older")
     shutil.rmtree(older, ignore_errors=True)
     if target.exists():

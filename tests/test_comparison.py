@@ -82,6 +82,12 @@ def test_what_cannot_be_compared_is_refused(runs, weights, metric, message):
         contrast(runs, weights, [metric])
 
 
+def test_a_task_with_two_predictions_is_refused():
+    twice = run(1, 1, tasks=[TASKS[0], TASKS[0]])
+    with pytest.raises(ValueError, match="b has two predictions for set:0"):
+        contrast({"a": [run(1, tasks=TASKS[:1])], "b": [twice]}, {"a": 1, "b": -1}, ["accuracy"])
+
+
 def test_a_metric_of_other_tasks_in_every_run_is_refused():
     refused = ToolCall("crop_video", {}, message="no number")
     before = answers(*[1] * 8)

@@ -98,8 +98,8 @@ def test_a_command_is_understood_and_dvc_watches_all_that_it_is_given(name):
 def test_the_outputs_of_a_stage_lie_where_its_notebook_writes_them(name):
     _, arguments = parse(command(name).split())
     parameters = stage_parameters(arguments.stage, arguments.overrides, arguments.overlays)
-    paths = [path if isinstance(path, str) else next(iter(path)) for path in STAGES[name]["outs"]]
-    outs = [filled(path, name.split("/")[1]) for path in paths]
+    kept = [path if isinstance(path, dict) else {path: {}} for path in STAGES[name]["outs"]]
+    outs = {filled(path, name.split("/")[1]): how for one in kept for path, how in one.items()}
     place = "" if parameters["folder"] == "." else f"{parameters['folder']}/"
     assert f"{place}outputs/{run_name(parameters)}" in outs
     if "variant" in parameters:
@@ -107,7 +107,7 @@ def test_the_outputs_of_a_stage_lie_where_its_notebook_writes_them(name):
     read = {filled(path, name.split("/")[1]) for path in STAGES[name]["deps"]}
     if parameters.stage == "evaluate":
         assert f"{place}predictions/{parameters['system']}.jsonl" in outs
-        assert f"{place}metrics/scores/{parameters['system']}.csv" in outs
+        assert outs[f"{place}metrics/scores/{parameters['system']}.csv"] == {"cache": False}, "git keeps it"
     start = parameters.get("checkpoint") or parameters.get("start")
     if start:
         assert f"{place}checkpoints/{start}" in read or f"checkpoints/{start}" in read, "the pipeline's, if not its own"

@@ -1,10 +1,10 @@
 """The table of a study, by hand: arms, contrasts, the family of tests, what is withheld, sampled answers."""
 
-import pandas as pd
+import numpy as np
 import pytest
 from predicted import crop, prediction, task
 
-from medscope.evaluation.benchmark import METRICS, per_question
+from medscope.evaluation.benchmark import METRICS, numbered, per_question
 from medscope.evaluation.statistics import holm
 from medscope.evaluation.studies.study import read_scores, run_names, samples_table, study_table
 from medscope.pipeline.layout import Layout
@@ -35,17 +35,31 @@ def arms():
     }
 
 
-def test_scores_from_disk_are_those_in_memory(tmp_path, monkeypatch):
-    """An empty cell is a task that does not count; "NA" is the name of a video; worlds keep their videos apart."""
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    scores = per_question([*answers(1, 0.5, tasks=[task(0, "hook", Window(3, 10), video="NA"), TASKS[1]])])
-    Layout("smoke").write_scores("studies/x_0", scores)
-    stored = read_scores(Layout("smoke").scores("studies/x_0"), "far")
-    assert stored["video"].tolist() == ["far/NA", "far/v0"] and stored["tg_miou"].isna().all()
-    pd.testing.assert_frame_equal(stored[list(METRICS)], scores[list(METRICS)], atol=1e-6, check_dtype=False)
-    assert stored.index.equals(scores.index) and stored["set"].tolist() == ["set", "set"]
-    with pytest.raises(FileNotFoundError, match="y_0"):
-        read_scores(Layout("smoke").scores("studies/y_0"))
+    scores = per_question(answers(1, 0.5, tasks=[FAR[2], TASKS[1]]))
+    Layout("smoke").write_scores("studies/x_0", numbered(scores, [*TASKS, *FAR]))
+    return Layout("smoke").scores("studies/x_0"), scores
+
+
+def test_scores_from_disk_are_those_in_memory_under_numbers(stored):
+    """No id of a task or video is written: they may hold names. Empty is a task that does not count."""
+    file, scores = stored
+    found = read_scores(file, "worlds/x")
+    assert found.index.tolist() == ["10", "1"] and found["video"].tolist() == ["worlds/x/5", "worlds/x/0"]
+    assert found["set"].tolist() == ["far", "set"] and found["tg_miou"].isna().all()
+    assert np.allclose(found[list(METRICS)], scores[list(METRICS)], atol=1e-6, equal_nan=True)
+    assert not {"v0", "w1", "set:1", "far:2"} & set(file.read_text().replace("\n", ",").split(","))
+
+
+def test_scores_that_are_missing_or_of_an_older_benchmark_are_refused(stored):
+    file, _ = stored
+    with pytest.raises(FileNotFoundError, match=r"y_0.*\(dvc repro"):
+        read_scores(file.with_name("y_0.csv"))
+    file.write_text(file.read_text().replace("revision", "revised"))
+    with pytest.raises(ValueError, match="has no revision: it is of an older benchmark"):
+        read_scores(file)
 
 
 def test_an_arm_names_its_predictions_with_and_without_seeds():

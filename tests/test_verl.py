@@ -7,6 +7,7 @@ verl has an environment of its own. What our engine and trainer have done, and i
 import asyncio
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ pytest.importorskip("verl", reason="verl has an environment of its own: make ver
 import ray
 import torch
 import transfer_queue
+import yaml
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf, open_dict
 from tensordict import TensorDict
@@ -163,7 +165,9 @@ def test_frames_that_do_not_fit_the_prompt_are_refused(tmp_path):
     for tool in tools["tools"]:
         tool["config"]["budget"] |= {"skim_frames": 512, "skim_pixels": 50176}
     (exported / "tools.yaml").write_text(yaml.safe_dump(tools))
-    with pytest.raises(ValueError, match="max_prompt_length is 20480; the 512 coarse frames of the export alone have 32768"):
+    with pytest.raises(
+        ValueError, match="max_prompt_length is 20480; the 512 coarse frames of the export alone have 32768"
+    ):
         launch.check(launch.configuration(exported))
 
 

@@ -9,7 +9,7 @@ to the shared keys and to its own in two parts under one softmax, and moves noth
 token in bfloat16, copies the shared keys for the moment of one layer and is attended by SDPA: its kernels keep scores
 in float32 and round in the same way for a sampled token and in the update. Two parts in bfloat16 would round otherwise,
 and the log-probabilities of sampling and update would differ several times as much (tests/test_pretrained.py).
-Under a mask transformers repeats keys and values for every head; here heads share them wherever the kernel can.
+For several tokens under a mask transformers repeats keys and values for every head; on a CPU heads share them here.
 """
 
 from collections.abc import Sequence
@@ -131,8 +131,8 @@ def prefix_attention(
     if prefix is not None and (query.shape[2] > 1 or query.dtype != torch.float32):
         key, value, attention_mask = prefix.before(module.layer_idx, key, value, attention_mask)
         prefix = None
-    if prefix is None and attention_mask is None:
-        return sdpa_attention_forward(module, query, key, value, None, scaling=scaling, **kwargs)
+    if prefix is None and (attention_mask is None or query.is_cuda):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if prefix is None:
         return masked_attention(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
     rows, heads, _, dim = query.shape

@@ -4,7 +4,7 @@ metrics/evaluate.json is `benchmark_table`: {system: {eval set: {metric, metric_
 intervals that resample videos. `comparison` has the differences of systems.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from medscope.environment.grammar import parse_window
 from medscope.evaluation.predictions import Prediction, by_set
 from medscope.evaluation.statistics import bootstrap_interval
 from medscope.metrics import evidence_precision, evidence_recall, evidence_window, recall_at, temporal_iou
-from medscope.records import Evidence, Timestamp, Window
+from medscope.records import Evidence, Task, Timestamp, Window
 from medscope.rewards import H0, turns_format_reward
 
 Scores = dict[str, float | list[float] | None]  # metric -> value, metric_ci -> [low, high]
@@ -98,11 +98,24 @@ def question_metrics(prediction: Prediction) -> dict[str, float]:
 def per_question(predictions: Sequence[Prediction]) -> pd.DataFrame:
     """Every task a row: its eval set and video (`PLACES`) and METRICS, NaN where the task does not count for one.
 
-    metrics/scores/<system>.csv is this table. Its index is the id of the task.
+    Its index is the id of the task. metrics/scores/<system>.csv is this table, `numbered`.
     """
     rows = [{"set": p.task.collection, "video": p.task.video} | question_metrics(p) for p in predictions]
     tasks = pd.Index([p.task.id for p in predictions], name="task", dtype=str)
     return pd.DataFrame(rows, tasks, [*PLACES, *METRICS])
+
+
+def numbered(scores: pd.DataFrame, tasks: Iterable[Task]) -> pd.DataFrame:
+    """Scores with the numbers that tasks and videos have in the suite, in the place of their ids, which may hold names.
+
+    Git keeps metrics/, and what is in git stays.
+    """
+    task_numbers: dict[str, int] = {}
+    video_numbers: dict[str, int] = {}
+    for task in tasks:
+        task_numbers.setdefault(task.id, len(task_numbers))
+        video_numbers.setdefault(task.video, len(video_numbers))
+    return scores.rename(index=task_numbers).assign(video=scores["video"].map(video_numbers).to_numpy())
 
 
 def sets_of(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:

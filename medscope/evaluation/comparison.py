@@ -64,7 +64,9 @@ def _within(systems: Mapping[str, Runs], weights: Contrast, metrics: Sequence[st
 
 
 def same_tasks(run: pd.DataFrame, like: pd.DataFrame, system: str) -> pd.DataFrame:
-    """The rows of a run for the tasks of `like`, in its order. ValueError names the first task that is missing."""
+    """The rows of a run for the tasks of `like`, in its order. ValueError: one is missing, or comes twice."""
+    if run.index.has_duplicates:
+        raise ValueError(f"{system} has two predictions for {run.index[run.index.duplicated()][0]}")
     for task in like.index:
         if task not in run.index:
             raise ValueError(f"{system} has no prediction for {task}, which another system has")

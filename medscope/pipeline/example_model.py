@@ -19,7 +19,7 @@ from safetensors import safe_open
 from medscope.agents.model_card import BUDGET, CARD
 from medscope.environment import ToolBudget
 from medscope.evaluation.predictions import Prediction, by_set
-from medscope.files import read_jsonl
+from medscope.files import read_jsonl, replace_folder
 from medscope.pipeline.parameters import ROOT, stage_parameters, tool_budget
 from medscope.reporting.share import share_example
 from medscope.sources.make import DRAWN
@@ -83,8 +83,7 @@ def write_example(checkpoint: Path, video: Path, question: str, budget: ToolBudg
         size = sum(file.stat().st_size for file in Path(made).rglob("*") if file.is_file())
         if size > MOST_BYTES:
             raise ValueError(f"{checkpoint} and {video} have {size} bytes, at most {MOST_BYTES} are committed")
-        shutil.rmtree(folder / MODEL, ignore_errors=True)
-        model.replace(folder / MODEL)
+        replace_folder(model, folder / MODEL)
         (Path(made) / VIDEO).replace(folder / VIDEO)
     return size
 

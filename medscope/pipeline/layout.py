@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from medscope.files import write_json
+from medscope.files import write_json, write_text
 from medscope.pipeline.parameters import ROOT, Parameters
 from medscope.pipeline.provenance import fingerprint
 
@@ -130,8 +130,9 @@ class Layout:
             writer.writerows({"step": step, **row} for step, row in rows.items() if row)
 
     def write_scores(self, name: str, scores: pd.DataFrame) -> None:
-        """The scores of every question (`benchmark.per_question`), with six digits."""
-        scores.to_csv(self._write("metrics", "scores", f"{name}.csv"), float_format="%.6g")
+        """The scores of every question (`benchmark.per_question`, numbered), with six digits."""
+        path = self._write("metrics", "scores", f"{name}.csv")
+        write_text(path, scores.to_csv(float_format="%.6g"))
 
     def scratch(self, name: str, parameters: Parameters, inputs: Iterable[Path]) -> Path:
         """Where a trainer keeps resume checkpoints: a folder for exactly these parameters, inputs and code.

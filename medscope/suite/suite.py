@@ -107,7 +107,8 @@ def clear_suite(folder: str | Path) -> None:
     """Delete the suite in a folder, and nothing else in it: a new one may have another form."""
     for name in SUITE:
         (Path(folder) / f"{name}.jsonl").unlink(missing_ok=True)
-        shutil.rmtree(Path(folder) / name, ignore_errors=True)
+        for half in ("", ".part", ".older"):  # what a kill left of one
+            shutil.rmtree(Path(folder) / f"{name}{half}", ignore_errors=True)
 
 
 def evenly(items: list[Any], most: int | None) -> list[Any]:

@@ -54,8 +54,11 @@ def packed_attention(
             asking = query[:, :, own][:, :, first : first + rows]
             cut = range(first, first + asking.shape[2])
             outputs.append(
-                checkpoint(_of_completions, asking, keys, values, prompt, some, cut, scaling, use_reentrant=False)
-            )
+                checkpoint(
+                    _of_completions, asking, keys, values, prompt, some, cut, scaling,
+                    use_reentrant=False, preserve_rng_state=False,
+                )
+            )  # fmt: skip
         start = own.stop
     return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
 

@@ -7,6 +7,9 @@ Two forwards with equal loss and gradient (tests/test_ga_grpo.py). `_continued`:
 the prompt's cache; the fastest on a CPU. `_packed`: prompt and completions of a group are one sequence; it needs no
 cache, which gradient checkpointing forbids, so it is used under that. Both call the parts of the model directly.
 
+Simplified: what a layer's checkpoint keeps is linear in the tokens of a group, prompt and completions, and is not cut:
+7 kB a token and layer for the 7B.
+
 Logits [tokens, vocabulary] are made for LOGIT_ELEMENTS at a time and again in the backward pass, never for all tokens.
 """
 
@@ -17,13 +20,13 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from trl.models.utils import _ForwardRedirection
 
-from medscope.agents.context import Context, embed, rope_positions
+from medscope.agents.context import Context, embed, rope_positions, row_groups
 from medscope.agents.encoding import TokenSpan
 from medscope.agents.policy import Policy
 from medscope.agents.rollout import Rollout
 from medscope.training.packed import PACKED_ATTENTION
 
-ALIKE = 16  # rollouts of like length that continue together
+ALIKE = 16  # rollouts of like length that continue together, where they fit the token budget (`row_groups`)
 LOGIT_ELEMENTS = 1 << 25  # tokens x vocabulary at once: 128 MiB in float32
 States = Iterator[tuple[int, torch.Tensor]]  # number of a rollout, the state that predicts each token of its completion
 
@@ -117,9 +120,10 @@ def _continued(policy: Policy, rollouts: Sequence[Rollout], num_generations: int
     parts = max(1, len(rollouts) // ALIKE)
     for chunk in (by_length[len(rollouts) * i // parts : len(rollouts) * (i + 1) // parts] for i in range(parts)):
         spans = [_read_span(rollouts[i]) for i in chunk]
-        states = prompts.select([i // num_generations for i in chunk]).extend(spans)
-        for row, i in enumerate(chunk):  # padded on the left
-            yield i, states[row, -len(spans[row].ids) :]
+        for some in row_groups([len(span.ids) for span in spans], policy):
+            states = prompts.select([i // num_generations for i in chunk[some]]).extend(spans[some])
+            for i, span, row in zip(chunk[some], spans[some], states, strict=True):  # padded on the left
+                yield i, row[-len(span.ids) :]
 
 
 def _packed(policy: Policy, rollouts: Sequence[Rollout], num_generations: int) -> States:

@@ -26,12 +26,17 @@ def run_names(given: Sequence[str], seeds: Sequence[int]) -> list[str]:
 
 
 def read_scores(file: Path, world: str = "") -> pd.DataFrame:
-    """The scores of one run (`per_question`) from metrics/scores/; FileNotFoundError names a run that is missing.
+    """The scores of one run (`per_question`) from metrics/scores/.
 
-    `world` becomes part of the names of videos, so that those of two worlds are others.
+    `world` becomes part of the names of videos, so that those of two worlds are others. FileNotFoundError names a run
+    that is missing, ValueError one whose scores are of an older benchmark.
     """
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist; the evaluation that writes it has not run (dvc repro)")
     texts, numbers = {"task": str, "set": str, "video": str}, {metric: [""] for metric in METRICS}
     scores = pd.read_csv(file, index_col="task", dtype=texts, keep_default_na=False, na_values=numbers)
+    if missing := set(METRICS) - set(scores):
+        raise ValueError(f"{file} has no {min(missing)}: it is of an older benchmark; run that evaluation again")
     return scores.assign(video=f"{world}/" + scores["video"])
 
 
