@@ -61,21 +61,33 @@ def test_lora_learns_is_saved_and_loads_again(checkpoint, store, operation, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("checkpointed", [False, True], ids=["continued", "packed"])
 @pytest.mark.parametrize("load_in_4bit", [False, True], ids=["bfloat16", "4 bit, bfloat16"])
-def test_in_low_precision_sampling_and_update_agree(store, operation, tiny_budget, tmp_path, load_in_4bit):
-    """Sharpened weights, queries and keys three times as large, so that scores rounded to bfloat16 would show."""
+def test_in_low_precision_sampling_and_update_agree(
+    store, operation, tiny_budget, tmp_path, load_in_4bit, checkpointed
+):
+    """Sharpened weights, queries and keys three times as large, so that scores rounded to bfloat16 would show.
+
+    The update as the presets do it is checkpointed and packed, with LoRA, in training mode: 4-bit layers have another
+    kernel there.
+    """
     sharp = tiny_policy()
     with torch.no_grad():
         for name, weights in sharp.base.model.language_model.named_parameters():
             if name.endswith(("q_proj.weight", "k_proj.weight")):
                 weights.mul_(3)
-    policy = load_policy(sharp.save(tmp_path / "sharp"), load_in_4bit=load_in_4bit, dtype="bfloat16")
+    saved, rank = sharp.save(tmp_path / "sharp"), 4 if checkpointed else 0
+    policy = load_policy(saved, lora_rank=rank, load_in_4bit=load_in_4bit, dtype="bfloat16")
     task = closed_tasks(operation, LANGUAGE, np.random.default_rng(0))[0]
     environments = [ClinicalVideoEnvironment(store, tiny_budget) for _ in range(8)]
     torch.manual_seed(0)
     rollouts = generate(policy, [task], environments, 8, temperature=0.7, max_turn_tokens=32)
-    policy.model.eval()
-    with torch.no_grad():
+    policy.model.train(checkpointed)
+    if checkpointed:
+        policy.freeze_vision()
+        policy.base.activation_checkpointing_enable({"use_reentrant": False})
+    with torch.set_grad_enabled(checkpointed):
         logps, _, owner = completion_logps(policy, rollouts, 8, 0.7, policy.suppressed_tokens)
     sampled = torch.tensor([logp for i in owner.unique_consecutive().tolist() for logp in rollouts[i].logps])
-    assert (logps.float() - sampled).abs().mean() <= (0.02 if load_in_4bit else 0.01)
+    assert policy.base.is_activation_checkpointing == checkpointed
+    assert (logps.detach().float() - sampled).abs().mean() <= (0.02 if load_in_4bit else 0.01)

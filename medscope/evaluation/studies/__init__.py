@@ -1,1 +1,1 @@
-"""Tables of the studies over seeds, baselines and ablation variants, from predictions and training curves."""
+"""Tables of the studies over seeds, baselines and ablation variants, from scores and training curves."""
