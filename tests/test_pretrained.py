@@ -71,7 +71,7 @@ def test_in_low_precision_sampling_and_update_agree(
 ):
     """Sharpened weights, queries and keys three times as large, so that scores rounded to bfloat16 would show.
 
-    Packed, with LoRA and in training mode, as presets do it; not yet with 4-bit layers, which have another kernel there.
+    Packed, with LoRA and in training mode, as presets do it; not with 4-bit layers, which have another kernel there.
     """
     sharp = tiny_policy()
     with torch.no_grad():
