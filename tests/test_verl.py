@@ -154,7 +154,7 @@ def test_verl_accepts_the_configuration():
     config = launch.configuration(EXPORTED)
     launch.check(config)
     assert config.trainer.n_gpus_per_node == 8 and config.actor_rollout_ref.rollout.n == 8
-    budget = json.loads((ROOT / "models" / "tiny" / "budget.json").read_text())
+    budget = yaml.safe_load((EXPORTED / "tools.yaml").read_text())["tools"][0]["config"]["budget"]
     assert config.actor_rollout_ref.rollout.multi_turn.max_assistant_turns == budget["max_calls"] + 2
 
 
