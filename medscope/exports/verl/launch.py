@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
@@ -39,8 +39,9 @@ def configuration(data: str | Path, changes: Sequence[str] = (), config: Path = 
     made.data.train_files = made.data.val_files = str(data / FILES[0])
     made.actor_rollout_ref.rollout.multi_turn.tool_config_path = str(data / FILES[1])
     made.actor_rollout_ref.model.custom_chat_template = (data / FILES[2]).read_text("utf-8")
-    if OmegaConf.is_missing(made.actor_rollout_ref.rollout.multi_turn, "max_assistant_turns"):
-        made.actor_rollout_ref.rollout.multi_turn.max_assistant_turns = _budget(made).max_calls + 2
+    multi_turn = made.actor_rollout_ref.rollout.multi_turn
+    if multi_turn.max_assistant_turns is None:
+        multi_turn.max_assistant_turns = _budget(made).max_calls + 2
     return made
 
 
