@@ -9,7 +9,7 @@ from training_tasks import window_tasks
 from transformers import TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
-from medscope.agents.policy import tiny_policy
+from medscope.agents.policy import Policy, tiny_policy
 from medscope.agents.rollout import generate
 from medscope.environment import ClinicalVideoEnvironment
 from medscope.environment.grammar import call_text
@@ -65,15 +65,24 @@ def plain_logps(policy, rollout) -> torch.Tensor:
     return torch.log_softmax(logits, dim=-1).gather(-1, torch.tensor(rollout.completion)[:, None])[:, 0]
 
 
-@pytest.mark.parametrize("checkpointed", [False, True], ids=["continued", "packed"])
+@pytest.mark.parametrize(
+    "checkpointed, activation_bytes",
+    [(False, 1 << 30), (False, 1 << 19), (True, 1 << 30)],
+    ids=["continued", "continued in parts", "packed"],
+)
 def test_shared_prompt_gives_the_loss_and_gradient_of_the_plain_path(
-    policy, rollouts, advantages, checkpointed, monkeypatch
+    policy, rollouts, advantages, checkpointed, activation_bytes, monkeypatch
 ):
     monkeypatch.delattr(update, "_continued" if checkpointed else "_packed")  # the way that must not be taken
     policy.model.train()
     if checkpointed:
         policy.model.activation_checkpointing_enable({"use_reentrant": False})
-    logps, _, owner = completion_logps(policy, rollouts, GROUP)
+    forwards = []
+    seen = policy.base.model.language_model.norm.register_forward_hook(lambda *_: forwards.append(1))
+    bounded = Policy(policy.model, policy.processor, activation_bytes=activation_bytes)
+    logps, _, owner = completion_logps(bounded, rollouts, GROUP)
+    seen.remove()
+    assert (len(forwards) == 2) == (activation_bytes == 1 << 30)  # prompts, then the completions
     shared = policy_loss(logps, advantages[owner], len(logps))
     shared.backward()
     shared_gradient = gradient(policy)
