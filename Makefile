@@ -105,7 +105,7 @@ studies: $(READY)  ## STUDY=seeds | two_by_two | figure5 | rho | baselines | avg
 readme: $(READY)  ## write the results of metrics/ and pictures of outputs/ into README.md and docs/
 	$(RUN) python -m medscope.reporting.report --readme
 
-benchmarks: $(READY)  ## our GA-GRPO step against stock TRL's, tool latency: benchmarks/results/ (10 minutes)
+benchmarks: $(READY)  ## our GA-GRPO step against stock TRL's, tool latency: benchmarks/results/ (15 minutes)
 	$(BIN)/pip install --quiet --disable-pip-version-check opencv-python-headless torchcodec
 	$(RUN) python benchmarks/tool_latency.py
 	$(RUN) python benchmarks/ga_grpo_step.py

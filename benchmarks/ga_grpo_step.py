@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--groups", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--questions", type=int, default=4, help="tasks per step")
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--trl-most", type=int, default=2048, help="frames x group beyond which TRL is left out")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -105,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--fps", type=int, default=25)
-    parser.add_argument("--calls", type=int, default=10, help="of each tool")
+    parser.add_argument("--calls", type=int, default=30, help="of each tool")
     arguments = parser.parse_args()
     path = str(Path(tempfile.mkdtemp()) / "long.mp4")
     write_test_video(Path(path), arguments.minutes, arguments.fps)
