@@ -40,7 +40,7 @@ ITEMS = {  # one member of every matrix
     },
     "${item.seed}": "1",
     "${item.checkpoint}": "sft",
-    "${item.world}": "rho_20",
+    "${item.world}": "rho_80",
     "${item.policy}": "sft",
 }  # fmt: skip
 
@@ -110,7 +110,9 @@ def test_the_outputs_of_a_stage_lie_where_its_notebook_writes_them(name):
         assert outs[f"{place}metrics/scores/{parameters['system']}.csv"] == {"cache": False}, "git keeps it"
     start = parameters.get("checkpoint") or parameters.get("start")
     if start:
-        assert f"{place}checkpoints/{start}" in read or f"checkpoints/{start}" in read, "the pipeline's, if not its own"
+        world, _, name = start.rpartition(":")
+        near = f"{world}/checkpoints/{name}" if world else f"{place}checkpoints/{name}"
+        assert near in read or f"checkpoints/{start}" in read, "the pipeline's, if not its own"
 
 
 @pytest.mark.slow
@@ -121,7 +123,7 @@ def test_dvc_reads_both_files_and_every_member_has_a_name():
     assert found.returncode == 0, found.stderr
     names = set(found.stdout.split())
     assert {"evaluate@rl", "blind", "ablation@full-0", "ablation_evaluation@no_modulation-0", "report"} <= names
-    some = ("seeds", "avg_at_8", "two_by_two_rl@both-7", "rho_rl@rho_80-evidence-2", "worlds@no_slack")
+    some = ("seeds", "avg_at_8", "two_by_two_rl@both-7", "rho_rl@rho_80-evidence-1", "worlds@no_slack")
     assert {f"studies/dvc.yaml:{name}" for name in some} <= names
     sections = read_parameters()
     assert {system for system in sections["report"]["systems"] if system != "blind"} == set(sections["systems"])
@@ -160,7 +162,13 @@ def test_a_study_reads_what_its_stages_make_and_its_contrasts_add_up_to_nothing(
     arms = {arm: run_names(names, table["seeds"]) for arm, names in table["arms"].items()}
     for label, weights in table["contrasts"].items():
         assert set(weights) <= set(arms) and abs(sum(weights.values())) < 1e-9, label
-    trained = [f"{variant}_{seed}" for variant in section.get("variants", ()) for seed in table["seeds"]]
+    worlds = [f"{world}_" for world in section.get("worlds", ())] or [""]
+    trained = [
+        f"{world}{variant}_{seed}"
+        for world in worlds
+        for variant in section.get("variants", ())
+        for seed in table["seeds"]
+    ]
     named = {name.rpartition("/")[2] for names in arms.values() for name in names if f"studies/{study}/" in name}
     assert set(trained) <= named, "a training that no arm reads"
     for words in ("two_by_two", "figure5"):

@@ -56,6 +56,14 @@ def test_another_folder_stands_alone_and_says_what_it_lacks(home):
         Layout(".").checkpoint("warm_up")
 
 
+def test_a_policy_of_a_world_is_named_by_the_world_and_never_replaced_by_the_pipelines(home):
+    (home / "worlds" / "x" / "checkpoints" / "sft").mkdir(parents=True)
+    assert str(Layout(".").checkpoint("worlds/x:sft")) == "worlds/x/checkpoints/sft"
+    with pytest.raises(FileNotFoundError, match="no checkpoint worlds/y/checkpoints/sft"):
+        Layout(".").checkpoint("worlds/y:sft")
+    assert Layout("worlds/y").checkpoint("sft").resolve() == home / "checkpoints" / "sft", "what a world itself lacks"
+
+
 def test_curves_have_one_row_per_step(home):
     history = [{"step": 1, "loss": 0.5, "other": 9.0}, {"step": 2, "other": 9.0}, {"step": 1, "eval_loss": 0.25}]
     Layout("smoke").write_curves("sft", history, ["loss", "eval_loss"])

@@ -46,8 +46,8 @@ def stored(tmp_path, monkeypatch):
 def test_scores_from_disk_are_those_in_memory_under_numbers(stored):
     """No id of a task or video is written: they may hold names. Empty is a task that does not count."""
     file, scores = stored
-    found = read_scores(file, "worlds/x")
-    assert found.index.tolist() == ["10", "1"] and found["video"].tolist() == ["worlds/x/5", "worlds/x/0"]
+    found = read_scores(file)
+    assert found.index.tolist() == ["10", "1"] and found["video"].tolist() == ["5", "0"]
     assert found["set"].tolist() == ["far", "set"] and found["tg_miou"].isna().all()
     assert np.allclose(found[list(METRICS)], scores[list(METRICS)], atol=1e-6, equal_nan=True)
     assert not {"v0", "w1", "set:1", "far:2"} & set(file.read_text().replace("\n", ",").split(","))

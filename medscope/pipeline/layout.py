@@ -74,8 +74,12 @@ class Layout:
         return self._read("data", "videos")
 
     def checkpoint(self, name: str) -> Path:
-        """A trained policy; FileNotFoundError that says which command trains it."""
-        path = self._read("checkpoints", name)
+        """A trained policy; FileNotFoundError that says which command trains it.
+
+        `worlds/x:name` is the policy of that world, and of no other.
+        """
+        world, _, name = name.rpartition(":")
+        path = Path(world, "checkpoints", name) if world else self._read("checkpoints", name)
         if not path.exists():
             raise FileNotFoundError(f"there is no checkpoint {path}; {self._fix(name)}")
         return path

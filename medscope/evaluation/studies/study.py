@@ -25,11 +25,10 @@ def run_names(given: Sequence[str], seeds: Sequence[int]) -> list[str]:
     return [name.format(seed=seed) for name in given for seed in (seeds if "{seed}" in name else seeds[:1])]
 
 
-def read_scores(file: Path, world: str = "") -> pd.DataFrame:
+def read_scores(file: Path) -> pd.DataFrame:
     """The scores of one run (`per_question`) from metrics/scores/.
 
-    `world` becomes part of the names of videos, so that those of two worlds are others. FileNotFoundError names a run
-    that is missing, ValueError one whose scores are of an older benchmark.
+    FileNotFoundError names a run that is missing, ValueError one whose scores are of an older benchmark.
     """
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist; the evaluation that writes it has not run (dvc repro)")
@@ -37,7 +36,7 @@ def read_scores(file: Path, world: str = "") -> pd.DataFrame:
     scores = pd.read_csv(file, index_col="task", dtype=texts, keep_default_na=False, na_values=numbers)
     if missing := set(METRICS) - set(scores):
         raise ValueError(f"{file} has no {min(missing)}: it is of an older benchmark; run that evaluation again")
-    return scores.assign(video=f"{world}/" + scores["video"])
+    return scores
 
 
 def study_table(
