@@ -56,12 +56,14 @@ def test_another_folder_stands_alone_and_says_what_it_lacks(home):
         Layout(".").checkpoint("warm_up")
 
 
-def test_a_policy_of_a_world_is_named_by_the_world_and_never_replaced_by_the_pipelines(home):
+def test_a_policy_of_a_world_is_named_by_the_world_and_never_replaced_by_the_pipelines(home, capsys):
     (home / "worlds" / "x" / "checkpoints" / "sft").mkdir(parents=True)
     assert str(Layout(".").checkpoint("worlds/x:sft")) == "worlds/x/checkpoints/sft"
     with pytest.raises(FileNotFoundError, match="no checkpoint worlds/y/checkpoints/sft"):
         Layout(".").checkpoint("worlds/y:sft")
     assert Layout("worlds/y").checkpoint("sft").resolve() == home / "checkpoints" / "sft", "what a world itself lacks"
+    assert str(Layout("worlds/x").checkpoint("sft")) == "worlds/x/checkpoints/sft"
+    assert "of a run of one's own" not in capsys.readouterr().err, "that is said of runs/, which may be forgotten there"
 
 
 def test_curves_have_one_row_per_step(home):

@@ -52,7 +52,8 @@ class Layout:
         """
         places = [root / path for root in self.lookup]
         found = next((place for place in places if place.exists()), places[-1])
-        if found != places[-1] and found not in self._told:
+        hides = self.root == Path(OWN_FOLDER) and found != places[-1]  # a world is meant to hide the pipeline's suite
+        if hides and found not in self._told:
             self._told.add(found)
             print(f"{found} is read, of a run of one's own, in the place of {places[-1]}", file=sys.stderr)
         return found
