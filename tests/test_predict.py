@@ -82,17 +82,21 @@ def test_long_prompts_make_small_batches(tasks, store):
 
 @pytest.fixture
 def rollout(caller, clip, store, tiny_budget):
-    """The policy answers what it was taught."""
+    """Its last turn is written here, with log-probabilities: whether so small a policy answers depends on rounding."""
     taught = closed_tasks(clip, LANGUAGE, np.random.default_rng(0))[:1]
-    return generate(caller, taught, [ClinicalVideoEnvironment(store, tiny_budget)])[0]
+    played = generate(caller, taught, [ClinicalVideoEnvironment(store, tiny_budget)])[0]
+    ids = caller.tokenizer("<think>seen</think><answer>yes</answer>", add_special_tokens=False).input_ids
+    played.spans[-1].ids = ids
+    played.logps = [-5.0, *(-0.01 * n for n in range(len(ids)))]  # -5: of an earlier turn
+    return played
 
 
 def test_the_confidence_is_that_of_the_tokens_behind_the_tag(caller, rollout):
     ids = rollout.spans[-1].ids
     texts = [caller.tokenizer.decode(ids[: n + 1]) for n in range(len(ids))]
     first = next(n for n, text in enumerate(texts) if "<answer>" in text)
-    expected = np.exp(sum(rollout.logps[-len(ids) :][first + 1 :]))
-    assert confidence(caller, rollout) == pytest.approx(expected) and 0 < expected <= 1
+    expected = np.exp(sum(-0.01 * n for n in range(first + 1, len(ids))))
+    assert confidence(caller, rollout) == pytest.approx(expected) and 0 < expected < 1
     rollout.spans[-1].ids = ids[:first]
     assert confidence(caller, rollout) == 0
 
